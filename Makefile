@@ -1,0 +1,68 @@
+# Anabranch. `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+UV_VERSION := 0.13.8
+UV := .uv/bin/uv
+BIN := .venv/bin
+MEMBERS := $(sort $(patsubst %/pyproject.toml,%,$(wildcard libs/*/pyproject.toml services/*/pyproject.toml deploy/local/pyproject.toml)))
+STAMP := .venv/.anabranch-setup
+
+.PHONY: help setup lint type test test-unit test-connected demo bench gen check-gen docs up down lock new-service clean
+
+help: ## Show the targets.
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(UV):
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Anabranch needs Python 3.11 to 3.13; {sys.executable} is {v.major}.{v.minor}: run make PYTHON=python3.12")'
+	$(PYTHON) -m venv .uv
+	.uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+# Third-party code comes from requirements.lock, hash for hash; the project's own members are linked.
+$(STAMP): requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS)) | $(UV)
+	@test -d .venv || $(UV) venv --quiet --python $$($(PYTHON) -c 'import sys; print(sys.executable)') .venv
+	$(UV) pip sync --python .venv --require-hashes requirements.lock
+	$(UV) pip install --python .venv --quiet --no-deps $(addprefix --editable ./,$(MEMBERS))
+	@touch $@
+
+setup: $(STAMP) ## Install everything into .venv (uv is bootstrapped into the checkout).
+
+lock: | $(UV) ## Resolve dependencies anew and write requirements.lock.
+	$(UV) lock
+	$(UV) export --quiet --all-packages --all-groups --no-emit-workspace --no-annotate --no-header --format requirements-txt --output-file requirements.lock
+
+gen: setup ## Generate code from protos/.
+	$(BIN)/buf lint
+	$(BIN)/python libs/contracts/generate.py
+
+check-gen: setup ## Fail when generated code differs from protos/.
+	$(BIN)/python libs/contracts/generate.py --check
+
+lint: setup ## ruff, import-linter, buf lint and format.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+
+type: setup ## mypy, strict.
+	$(BIN)/mypy libs services deploy/local tests
+
+test: setup ## All tests but those that need a GPU, with real Kafka, Weaviate and PostgreSQL.
+	$(BIN)/pytest -m "not gpu"
+
+test-unit: setup ## The tests that need nothing but Python: seconds.
+	$(BIN)/pytest -m "not connected and not slow and not gpu"
+
+test-connected: setup ## The tests on real parts.
+	$(BIN)/pytest -m "(connected or slow) and not gpu"
+
+up: setup ## Start Kafka, the index and all services in the background.
+	$(BIN)/anabranch up --detach
+
+down: setup ## Stop what `make up` started.
+	$(BIN)/anabranch down
+
+clean: ## Remove environments and caches of this checkout.
+	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,1 @@
+"""What `anabranch up` runs: Kafka, Weaviate and the services as processes."""

@@ -1,0 +1,1 @@
+"""Kafka: batches in, a fate per record, effects before commits."""

@@ -1,0 +1,1 @@
+"""Typed Python client of Anabranch, sync and async."""

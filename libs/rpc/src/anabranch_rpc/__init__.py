@@ -1,0 +1,1 @@
+"""grpc.aio servers and channels with deadlines, health, reflection and typed errors."""

@@ -1,0 +1,1 @@
+"""One process of a service: settings, start, readiness, drain."""

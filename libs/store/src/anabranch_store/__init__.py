@@ -1,0 +1,1 @@
+"""SQLAlchemy engines, migrations, inbox and outbox."""

@@ -1,0 +1,1 @@
+"""Real Kafka, Weaviate and PostgreSQL for tests, started once a run."""

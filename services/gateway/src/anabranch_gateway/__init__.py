@@ -1,0 +1,1 @@
+"""The edge: authentication, variants, the Ask pipeline, streaming."""

@@ -1,0 +1,1 @@
+"""Prompt and contexts to a streamed answer with citations."""

@@ -1,0 +1,1 @@
+"""Documents: parse, clean, chunk, deduplicate, versions, deletes, provenance."""

@@ -1,0 +1,1 @@
+"""Variants and the routing that every replica follows."""

@@ -1,0 +1,1 @@
+"""The index: hybrid search, index versions, alias swap."""
