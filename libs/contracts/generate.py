@@ -1,6 +1,6 @@
 """Writes src/anabranch from protos/: messages, services and their types, and the topics as Python values.
 
-`make gen` runs it; `make check-gen` writes into a scratch folder and fails on a difference. Nothing it writes is edited.
+`make gen` runs it; `make check-gen` compares instead and fails on a difference. Nothing it writes is edited by hand.
 """
 
 from __future__ import annotations
