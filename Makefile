@@ -36,8 +36,12 @@ gen: setup ## Generate code from protos/.
 	$(BIN)/buf lint
 	$(BIN)/python libs/contracts/generate.py
 
-check-gen: setup ## Fail when generated code differs from protos/.
+docs: setup ## Write docs/reference (gRPC, Kafka, AsyncAPI) from protos/.
+	$(BIN)/python docs/generate.py
+
+check-gen: setup ## Fail when generated code or reference pages differ from protos/.
 	$(BIN)/python libs/contracts/generate.py --check
+	$(BIN)/python docs/generate.py --check
 
 lint: setup ## ruff, import-linter, buf lint and format.
 	$(BIN)/ruff check .
