@@ -1,1 +1,1 @@
-"""The anabranch command."""
+"""The anabranch command: start the platform, put documents in, ask, measure, mend."""
