@@ -1,0 +1,63 @@
+"""OpenTelemetry, on only when OTEL_EXPORTER_OTLP_ENDPOINT is set; otherwise the SDK is not even imported."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import NonRecordingSpan, Span, SpanKind
+
+from anabranch_observability.context import new_trace, parse_traceparent
+from anabranch_observability.names import Attribute, SpanName
+
+__all__ = ["enabled", "span", "tracer"]
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+_DISABLED = "OTEL_SDK_DISABLED"
+
+
+def enabled() -> bool:
+    """Is an OTLP endpoint configured? Read from the environment; `configure()` acts on it."""
+    return bool(os.environ.get(ENDPOINT)) and os.environ.get(_DISABLED, "").lower() != "true"
+
+
+def tracer() -> trace.Tracer:
+    """The process's tracer. Without an endpoint its spans record nothing and pass the current trace on."""
+    return trace.get_tracer("anabranch")
+
+
+@contextmanager
+def span(
+    name: SpanName | str,
+    *,
+    kind: SpanKind = SpanKind.INTERNAL,
+    parent: str | None = None,
+    links: Sequence[str | None] = (),
+    attributes: Mapping[Attribute, str | bool | int | float] | None = None,
+) -> Iterator[Span]:
+    """Work under a span, current while the block runs.
+
+    `parent` and `links` are traceparent headers. Without `parent` the current span is the parent; when there is none,
+    a trace begins, so that log lines inside carry ids even while tracing is off. An exception marks the span.
+    """
+    remote = parse_traceparent(parent)
+    context = trace.set_span_in_context(NonRecordingSpan(remote)) if remote else otel_context.get_current()
+    if not enabled():
+        current = trace.get_current_span(context)
+        if not current.get_span_context().is_valid:
+            current = NonRecordingSpan(new_trace())
+            context = trace.set_span_in_context(current, context)
+        token = otel_context.attach(context)
+        try:
+            yield current
+        finally:
+            otel_context.detach(token)
+        return
+    linked = [trace.Link(link) for link in (parse_traceparent(header) for header in links) if link is not None]
+    with tracer().start_as_current_span(
+        name, context, kind, {str(key): value for key, value in (attributes or {}).items()}, linked
+    ) as made:
+        yield made
