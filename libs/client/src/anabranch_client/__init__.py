@@ -1,1 +1,94 @@
-"""Typed Python client of Anabranch, sync and async."""
+"""Typed Python client of Anabranch: `Anabranch` for threads, `AsyncAnabranch` for asyncio.
+
+    with Anabranch("127.0.0.1:7400", key_file="key") as client:
+        answer = client.ask("Where is the meeting?", corpus="handbook")
+
+Results are frozen values, errors are faults (`anabranch_client.errors` draws the tree), and every call has a deadline.
+"""
+
+from __future__ import annotations
+
+from anabranch_client.aio import AsyncAnabranch
+from anabranch_client.errors import Failed, TimedOut
+from anabranch_client.results import (
+    Accepted,
+    Answer,
+    AskEvent,
+    Citation,
+    Corpus,
+    Delta,
+    Document,
+    DocumentRef,
+    DocumentState,
+    DocumentStatus,
+    Finished,
+    FinishReason,
+    Guard,
+    GuardVerdict,
+    Hit,
+    Provenance,
+    Rejection,
+    Retrieved,
+    Role,
+    SearchResult,
+    Span,
+    Started,
+    Timings,
+    Turn,
+    Usage,
+)
+from anabranch_client.sync import Anabranch
+from anabranch_faults import (
+    Conflict,
+    Denied,
+    Fault,
+    Invalid,
+    NotFound,
+    Overloaded,
+    TooLarge,
+    Transient,
+    Unauthenticated,
+    Unreachable,
+)
+
+__all__ = [
+    "Accepted",
+    "Anabranch",
+    "Answer",
+    "AskEvent",
+    "AsyncAnabranch",
+    "Citation",
+    "Conflict",
+    "Corpus",
+    "Delta",
+    "Denied",
+    "Document",
+    "DocumentRef",
+    "DocumentState",
+    "DocumentStatus",
+    "Failed",
+    "Fault",
+    "FinishReason",
+    "Finished",
+    "Guard",
+    "GuardVerdict",
+    "Hit",
+    "Invalid",
+    "NotFound",
+    "Overloaded",
+    "Provenance",
+    "Rejection",
+    "Retrieved",
+    "Role",
+    "SearchResult",
+    "Span",
+    "Started",
+    "TimedOut",
+    "Timings",
+    "TooLarge",
+    "Transient",
+    "Turn",
+    "Unauthenticated",
+    "Unreachable",
+    "Usage",
+]
