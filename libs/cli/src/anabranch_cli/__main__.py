@@ -8,8 +8,8 @@ from importlib.metadata import version
 
 import click
 
-from anabranch_cli.output import DONE, FAILED, NOT_RUNNING, USAGE, note
-from anabranch_faults import Fault, Invalid, Unreachable
+from anabranch_cli.output import DONE, FAILED, NOT_RUNNING, USAGE, NotRunning, note
+from anabranch_faults import Fault, Unreachable
 
 # Command -> module. Modules are imported when their command is used: `status` should not wait for what `eval` needs.
 COMMANDS = {
@@ -38,10 +38,6 @@ HELP = {
     "reindex": "Rebuild a corpus under another embedding version, or roll back.",
     "dlq": "List, show and replay dead letters.",
 }
-
-
-class NotRunning(Fault):
-    """Nothing runs in the data folder."""
 
 
 class Commands(click.Group):
@@ -90,9 +86,6 @@ def run(arguments: list[str]) -> int:
     except (NotRunning, Unreachable) as fault:
         note(f"anabranch: {fault}")
         return NOT_RUNNING
-    except Invalid as fault:
-        note(f"anabranch: {fault}")
-        return FAILED
     except Fault as fault:
         note(f"anabranch: {fault}")
         return FAILED

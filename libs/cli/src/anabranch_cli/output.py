@@ -13,10 +13,11 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import click
+from anabranch_faults import Fault
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-__all__ = ["DONE", "FAILED", "NOT_RUNNING", "USAGE", "console", "emit", "json_option", "note", "progress"]
+__all__ = ["DONE", "FAILED", "NOT_RUNNING", "USAGE", "NotRunning", "console", "emit", "json_option", "note", "progress"]
 
 DONE, FAILED, USAGE, NOT_RUNNING = 0, 1, 2, 3
 
@@ -25,6 +26,10 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class NotRunning(Fault):
+    """Nothing runs where the command looked."""
 
 
 def json_option(command: Callable[P, T]) -> Callable[P, T]:

@@ -1,4 +1,4 @@
-"""How answers are scored against known ones: exact match, F1 and containment as in SQuAD's evaluation script, and abstention.
+"""How answers are scored against known ones: exact match, F1 and containment as SQuAD does, and abstention.
 
 Source of the normalisation: Rajpurkar et al. 2016, "SQuAD: 100,000+ Questions for Machine Comprehension of Text".
 """
