@@ -1,0 +1,60 @@
+"""The fixtures give what they say."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+
+from anabranch import topics
+from anabranch_testkit import poll_until
+
+
+async def test_polling_returns_the_first_true_value() -> None:
+    values = iter([0, "", "here"])
+    assert await poll_until(lambda: next(values)) == "here"
+
+
+async def test_polling_waits_for_async_probes_and_failed_assertions() -> None:
+    seen: list[int] = []
+
+    async def probe() -> bool:
+        seen.append(1)
+        assert len(seen) > 2
+        return True
+
+    assert await poll_until(probe)
+
+
+async def test_polling_fails_with_what_it_saw_last() -> None:
+    with pytest.raises(AssertionError, match=r"two rows; last seen: 0"):
+        await poll_until(lambda: 0, deadline=0.05, what="two rows")
+
+
+def test_unique_names_differ_and_say_whose_they_are(unique: Callable[[str], str]) -> None:
+    first, second = unique("group"), unique("group")
+    assert first != second
+    assert first.startswith("group-test-unique-names")
+
+
+def test_a_free_port_can_be_listened_on(free_port: Callable[[], int]) -> None:
+    with socket.create_server(("127.0.0.1", free_port())) as server:
+        assert 20_000 <= server.getsockname()[1] < 32_768
+
+
+@pytest.mark.connected
+async def test_kafka_has_every_topic_and_takes_records(kafka: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        names = set(await admin.list_topics())
+    finally:
+        await admin.close()
+    assert {topic.name for topic in topics.ALL} <= names
+    producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", enable_idempotence=True)
+    async with producer:
+        sent = await producer.send_and_wait(topics.UPSTREAM_DOCUMENT_CHANGED.name, b"x", key=b"k")
+    assert sent.offset == 0
