@@ -25,7 +25,7 @@ __all__ = ["BoundedCounter", "BoundedGauge", "BoundedHistogram", "UnknownName", 
 __all__ += ["histogram", "registry"]
 
 # A series of creation times for every counter doubles what a scrape carries.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus-client left it untyped
 
 OTHER = "other"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
