@@ -51,7 +51,7 @@ lint: setup ## ruff, import-linter, buf lint and format.
 	$(BIN)/buf format --diff --exit-code
 
 type: setup ## mypy, strict.
-	$(BIN)/mypy libs services deploy/local tests
+	$(BIN)/mypy libs services deploy docs tests
 
 test: setup ## All tests but those that need a GPU, with real Kafka, Weaviate and PostgreSQL.
 	$(BIN)/pytest -m "not gpu"
@@ -61,6 +61,9 @@ test-unit: setup ## The tests that need nothing but Python: seconds.
 
 test-connected: setup ## The tests on real parts.
 	$(BIN)/pytest -m "(connected or slow) and not gpu"
+
+demo: setup ## Start everything, put documents in, ask, change, delete, stop.
+	$(BIN)/python deploy/demo/demo.py
 
 up: setup ## Start Kafka, the index and all services in the background.
 	$(BIN)/anabranch up --detach

@@ -1,0 +1,166 @@
+"""`make demo`: the main job from a cold start, with the commands a newcomer would type.
+
+Starts Kafka, the embedded index and all services in a folder of their own, puts in this project's documentation and the
+Python language reference that every installation carries, asks, changes a document, deletes it, and stops.
+"""
+
+from __future__ import annotations
+
+import json
+import pydoc_data.topics
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+ANABRANCH = Path(sys.executable).parent / "anabranch"
+TOPICS = (
+    "assert", "async", "break", "class", "comparisons", "context-managers", "continue", "debugger", "del", "dict",
+    "exceptions", "for", "formatstrings", "function", "global", "if", "import", "integers", "lambda", "nonlocal",
+    "pass", "raise", "return", "slicings", "try", "while", "with", "yield",
+)  # fmt: skip
+PROJECT_PAGES = ("README.md", "docs/architecture.md", "docs/decisions", "docs/guides")
+QUESTIONS = (
+    ("project", "Which service alone publishes document statuses?"),
+    ("project", "Why is the committed lock requirements.lock?"),
+    ("python", "What does a finally clause do when the function returns in the try block?"),
+    ("python", "What is the difference between global and nonlocal?"),
+    ("python", "What was the price of tulip bulbs in 1637?"),
+)
+OPENING = "# Opening hours\n\nThe reading room opens at nine in the morning.\n"
+REVISED = "# Opening hours\n\nThe reading room opens at eleven in the morning, since the first of May.\n"
+
+
+class Demo:
+    """Runs commands against one data folder, showing each and how long it took."""
+
+    def __init__(self, data: Path) -> None:
+        """Takes the data folder."""
+        self.data = data
+        self.began = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """A heading with the time since the start."""
+        print(f"\n\033[1m[{time.monotonic() - self.began:5.1f} s] {text}\033[0m", flush=True)
+
+    def run(self, *arguments: str, shown: str | None = None, check: bool = True) -> int:
+        """Runs `anabranch`, its output going straight to the terminal."""
+        print(f"\033[36m$ anabranch {shown or ' '.join(quoted(each) for each in arguments)}\033[0m", flush=True)
+        done = subprocess.run([ANABRANCH, *arguments, "--data", str(self.data)], check=False)
+        if check and done.returncode != 0:
+            raise SystemExit(f"the command failed with exit code {done.returncode}; logs are in {self.data / 'logs'}")
+        return done.returncode
+
+    def ask(self, corpus: str, question: str) -> dict[str, Any]:
+        """Asks, prints the answer for people, and returns it for programs."""
+        print(f"\033[36m$ anabranch ask {quoted(question)} --corpus {corpus}\033[0m", flush=True)
+        done = subprocess.run(
+            [ANABRANCH, "ask", question, "--corpus", corpus, "--json", "--data", str(self.data)],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode != 0:
+            raise SystemExit(f"ask failed: {done.stderr}")
+        answer: dict[str, Any] = json.loads(done.stdout)
+        print(answer["text"])
+        for citation in answer["citations"]:
+            place = f"{citation['document_id']} {citation['start']}-{citation['end']}"
+            print(
+                f"    \033[2m[{citation['number'] or '-'}] {place}: {' '.join(citation['text'].split())[:110]}\033[0m"
+            )
+        timings = {name: value for name, value in answer["timings_ms"].items() if value}
+        print(f"    \033[2m{answer['variant']} {'abstained ' if answer['abstained'] else ''}ms: {timings}\033[0m")
+        return answer
+
+
+def quoted(text: str) -> str:
+    """As a shell would need it."""
+    return f'"{text}"' if " " in text else text
+
+
+def python_reference(folder: Path) -> None:
+    """Writes chapters of the language reference, as the standard library carries them for `help()`."""
+    for topic in TOPICS:
+        text = pydoc_data.topics.topics.get(topic)
+        if text:
+            (folder / f"{topic}.rst").write_text(text, encoding="utf-8")
+
+
+def project_pages(folder: Path) -> None:
+    """Copies the project's own pages."""
+    for name in PROJECT_PAGES:
+        source, target = ROOT / name, folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copy(source, target)
+
+
+def require(holds: bool, what: str) -> None:  # noqa: FBT001  reads as a sentence at the call
+    """Ends the demo when what it shows is not so."""
+    if not holds:
+        raise SystemExit(f"the demo did not show what it should: {what}")
+
+
+def show(demo: Demo, documents: Path) -> None:
+    """The main job, step by step."""
+    pages = {name: documents / name for name in ("project", "python", "notes")}
+    for page in pages.values():
+        page.mkdir()
+    project_pages(pages["project"])
+    python_reference(pages["python"])
+    hours = pages["notes"] / "hours.md"
+    hours.write_text(OPENING)
+
+    demo.say("Start Kafka, the embedded index and the services")
+    demo.run("up", "--detach")
+    demo.say("Put documents in, through Kafka, and wait until each is queryable")
+    for corpus, page in pages.items():
+        demo.run("put", str(page), "--corpus", corpus, "--wait", shown=f"put {page.name}/ --corpus {corpus} --wait")
+    demo.say("Ask over gRPC")
+    for corpus, question in QUESTIONS:
+        answer = demo.ask(corpus, question)
+        require(bool(answer["citations"]) != answer["abstained"], f"{question}: neither cited nor abstained")
+    demo.say("Change a document: the answer changes with it")
+    before = demo.ask("notes", "When does the reading room open?")
+    hours.write_text(REVISED)
+    demo.run("put", str(hours.parent), "--corpus", "notes", "--wait", shown="put notes/ --corpus notes --wait")
+    after = demo.ask("notes", "When does the reading room open?")
+    require("nine" in before["text"] and "eleven" in after["text"], "the update did not show in the answer")
+    demo.say("Delete it: nothing is left to answer from")
+    demo.run("delete", "hours.md", "--corpus", "notes")
+    gone = demo.ask("notes", "When does the reading room open?")
+    require(gone["abstained"], "the deleted document still answers")
+    demo.run("status")
+
+
+def main() -> int:
+    """Runs the demo; the platform is stopped however it ends."""
+    with tempfile.TemporaryDirectory(prefix="anabranch-demo-") as scratch:
+        documents = Path(scratch) / "documents"
+        documents.mkdir()
+        demo = Demo(Path(scratch) / "data")
+        try:
+            show(demo, documents)
+        finally:
+            demo.say("Stop")
+            demo.run("down", check=False)
+        demo.say("Done. To go on:")
+    print(
+        "    .venv/bin/anabranch up --detach          keep it running\n"
+        "    .venv/bin/anabranch put PATH --corpus C   your own documents\n"
+        "    docs/guides/grpcurl.md                    ask without any client\n"
+        "    docs/guides/kcat.md                       produce documents from any language\n"
+        "    docs/guides/python.md                     the typed Python client"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
