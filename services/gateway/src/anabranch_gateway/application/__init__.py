@@ -1,0 +1,1 @@
+"""Use cases of the edge, and the ports they need."""

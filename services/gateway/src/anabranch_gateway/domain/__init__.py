@@ -1,0 +1,1 @@
+"""What the edge decides, with no transport in sight."""
