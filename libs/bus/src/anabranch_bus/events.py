@@ -1,0 +1,110 @@
+"""What is published: events, and their form on the wire.
+
+The value is bare protobuf; everything about it travels in headers, named as in CloudEvents' Kafka binding
+(binary mode): `ce_id ce_type ce_source ce_specversion ce_time ce_causedby`, `content-type` and `traceparent`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, Generic
+from uuid import UUID, uuid5
+
+import uuid_utils
+from google.protobuf.message import Message
+from opentelemetry import propagate
+from typing_extensions import TypeVar
+
+from anabranch.topics import Topic
+
+__all__ = ["Encoded", "Event", "derived_id", "record_id"]
+
+CONTENT_TYPE: Final = "content-type"
+PROTOBUF: Final = "application/protobuf"
+JSON: Final = "application/json"
+
+# A bare `Event` in an annotation is one of any message.
+M = TypeVar("M", bound=Message, default=Any)
+
+_NAMESPACE: Final = UUID("6f0d6f5c-8f0e-5d38-9d0c-4a5a0d5d1b11")
+
+
+def derived_id(cause: str, topic: str, discriminator: str = "") -> str:
+    """Return the id of the event that `cause` makes on `topic`: the same for every redelivery of the cause."""
+    return str(uuid5(_NAMESPACE, f"{cause}\n{topic}\n{discriminator}"))
+
+
+def record_id(topic: str, partition: int, offset: int) -> str:
+    """Return the id of a record whose producer gave none: the place it has in the log, so redelivery keeps it."""
+    return str(uuid5(_NAMESPACE, f"{topic}\n{partition}\n{offset}"))
+
+
+def _new_id() -> str:
+    return str(uuid_utils.uuid7())
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """An event as bytes: what goes to the broker, or waits in an outbox."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+
+    @property
+    def event_id(self) -> str:
+        """The `ce_id` header, empty when there is none."""
+        return next((value.decode() for name, value in self.headers if name == "ce_id"), "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event(Generic[M]):
+    """One message on its way to a topic. `event_id` is fixed at birth; `caused_by` is the id of the event it answers.
+
+    `headers` are added to, and win over, those that the bus writes.
+    """
+
+    topic: Topic[M]
+    message: M
+    key: str
+    event_id: str = field(default_factory=_new_id)
+    caused_by: str = ""
+    time: datetime = field(default_factory=_now)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuses a message that is not of the topic: it would be unreadable to every consumer."""
+        if not isinstance(self.message, self.topic.message):
+            raise TypeError(
+                f"{self.topic.name} carries {self.topic.message.DESCRIPTOR.full_name}, "
+                f"not {type(self.message).__name__}"
+            )
+
+    def encode(self) -> Encoded:
+        """Return the bytes, with the trace context of the caller unless `headers` carry one."""
+        headers = {
+            CONTENT_TYPE: PROTOBUF,
+            "ce_specversion": "1.0",
+            "ce_id": self.event_id,
+            "ce_type": self.message.DESCRIPTOR.full_name,
+            "ce_source": f"/anabranch/{self.topic.owner.strip('()')}",
+            "ce_time": self.time.isoformat().replace("+00:00", "Z"),
+        }
+        if self.caused_by:
+            headers["ce_causedby"] = self.caused_by
+        if "traceparent" not in self.headers:
+            propagate.inject(headers)
+        headers.update(self.headers)
+        return Encoded(
+            topic=self.topic.name,
+            key=self.key.encode(),
+            value=self.message.SerializeToString(),
+            headers=tuple((name, value.encode()) for name, value in headers.items()),
+        )
