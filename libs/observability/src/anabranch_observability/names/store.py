@@ -13,6 +13,7 @@ class Log(LogEvent):
     """Log events."""
 
     SCHEMA_MIGRATED = "schema.migrated"
+    OUTBOX_REFUSED = "outbox.record.refused"
     OUTBOX_PUBLISH_FAILED = "outbox.publish.failed"
     OUTBOX_RECOVERED = "outbox.publish.recovered"
 
