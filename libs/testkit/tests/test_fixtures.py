@@ -5,12 +5,16 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
+import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from anabranch import topics
 from anabranch_testkit import poll_until
+from anabranch_testkit.plugin import WeaviateEndpoints
 
 
 async def test_polling_returns_the_first_true_value() -> None:
@@ -58,3 +62,30 @@ async def test_kafka_has_every_topic_and_takes_records(kafka: str) -> None:
     async with producer:
         sent = await producer.send_and_wait(topics.UPSTREAM_DOCUMENT_CHANGED.name, b"x", key=b"k")
     assert sent.offset == 0
+
+
+@pytest.mark.connected
+async def test_weaviate_is_ready_and_empty(weaviate: WeaviateEndpoints) -> None:
+    async with httpx.AsyncClient() as client:
+        meta = (await client.get(f"http://{weaviate.http}/v1/meta")).json()
+        schema = (await client.get(f"http://{weaviate.http}/v1/schema")).json()
+    assert meta["version"] == "1.39.0"
+    assert schema == {"classes": []}
+
+
+@pytest.mark.parametrize("round_", [1, 2])
+async def test_each_test_gets_an_empty_database(database_url: str, round_: int) -> None:
+    engine = create_async_engine(database_url)
+    async with engine.begin() as connection:
+        await connection.execute(text("create table only_here (x integer)"))
+        assert (await connection.execute(text("select count(*) from only_here"))).scalar() == 0
+    await engine.dispose()
+
+
+@pytest.mark.connected
+async def test_postgres_runs_as_somebody_who_is_not_root(postgres: str) -> None:
+    engine = create_async_engine(postgres)
+    async with engine.connect() as connection:
+        version = (await connection.execute(text("show server_version_num"))).scalar_one()
+    await engine.dispose()
+    assert int(version) >= 180_000

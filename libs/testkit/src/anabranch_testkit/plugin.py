@@ -8,6 +8,8 @@ import re
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +17,41 @@ import pytest
 
 from anabranch_local import process
 from anabranch_testkit.polling import poll_until as _poll_until
+from anabranch_testkit.postgres import PostgresServer
 
 if TYPE_CHECKING:
     from anabranch_local.kafka import KafkaServer
 
 Unique = Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeaviateEndpoints:
+    """Both as `host:port`."""
+
+    http: str
+    grpc: str
+
+
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Fetch and build what the chosen tests need before the first one runs: it can take longer than a test may."""
+    if session.config.option.collectonly:
+        return
+    needed = {name for item in session.items if isinstance(item, pytest.Function) for name in item.fixturenames}
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+
+    def say(phrase: str) -> None:
+        if reporter is not None:
+            reporter.write_line(phrase)
+
+    if "kafka_server" in needed:
+        from anabranch_local.jars import kafka_classpath  # noqa: PLC0415 - most test runs need no Kafka
+
+        kafka_classpath(progress=say)
+    if "weaviate" in needed:
+        from anabranch_local.weaviate import weaviate_program  # noqa: PLC0415 - most test runs need no Weaviate
+
+        weaviate_program(progress=say)
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +61,9 @@ def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServ
     from anabranch_local.provisioning import provision  # noqa: PLC0415 - as above
 
     with local.KafkaServer(tmp_path_factory.mktemp("kafka")) as server:
-        asyncio.run(provision(server.bootstrap))
+        # In a thread: whoever asked for this fixture may have an event loop in this one.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(lambda: asyncio.run(provision(server.bootstrap))).result()
         yield server
 
 
@@ -37,6 +71,38 @@ def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServ
 def kafka(kafka_server: KafkaServer) -> str:
     """`host:port` of a real broker where every topic of the project exists."""
     return kafka_server.bootstrap
+
+
+@pytest.fixture(scope="session")
+def weaviate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WeaviateEndpoints]:
+    """Where a real Weaviate listens, open to all. Tests keep apart by collection names (`unique`)."""
+    from anabranch_local import weaviate as local  # noqa: PLC0415 - most test runs need no Weaviate
+
+    with local.WeaviateServer(tmp_path_factory.mktemp("weaviate")) as server:
+        yield WeaviateEndpoints(http=server.http, grpc=server.grpc)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """The run's PostgreSQL; tests want `postgres`, a database of their own in it."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(postgres_server: PostgresServer) -> Iterator[str]:
+    """Url (SQLAlchemy, asyncpg) of an empty PostgreSQL database, dropped after the test."""
+    url = postgres_server.create_database()
+    yield url
+    postgres_server.drop_database(url)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.connected)])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Url of an empty database, once on SQLite and once on PostgreSQL (that half is `connected`)."""
+    if request.param == "sqlite":
+        return f"sqlite+aiosqlite:///{tmp_path / 'test.db'}"
+    return str(request.getfixturevalue("postgres"))
 
 
 @pytest.fixture
