@@ -11,10 +11,12 @@ google.rpc details on the status (BadRequest, ErrorInfo, RetryInfo) fill `field`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Final
 
 import grpc
-from google.rpc import error_details_pb2  # type: ignore[import-untyped]  # googleapis-common-protos has no stubs
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo  # type: ignore[import-untyped]  # googleapis-common-protos has no stubs
 from grpc_status import rpc_status
 
 from anabranch_faults import (
@@ -46,19 +48,25 @@ class Failed(Fault):
         self.code = code
 
 
-INVALID: dict[grpc.StatusCode, type[Invalid]] = {
+# The class that was raised, as the platform names it in ErrorInfo; it says more than the status code.
+NAMED: Final[Mapping[str, type[Fault]]] = {
+    kind.__name__: kind
+    for kind in (Invalid, NotFound, Conflict, TooLarge, Denied, Unauthenticated, Transient, Overloaded, Unreachable)
+}
+# What a status means without it: from proxies and from gRPC itself.
+BY_CODE: Final[Mapping[grpc.StatusCode, type[Fault]]] = {
     grpc.StatusCode.INVALID_ARGUMENT: Invalid,
     grpc.StatusCode.OUT_OF_RANGE: Invalid,
+    grpc.StatusCode.UNIMPLEMENTED: Invalid,
     grpc.StatusCode.FAILED_PRECONDITION: Conflict,
     grpc.StatusCode.ABORTED: Conflict,
     grpc.StatusCode.ALREADY_EXISTS: Conflict,
     grpc.StatusCode.NOT_FOUND: NotFound,
     grpc.StatusCode.PERMISSION_DENIED: Denied,
     grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
-}
-TRANSIENT: dict[grpc.StatusCode, type[Transient]] = {
-    grpc.StatusCode.UNAVAILABLE: Unreachable,
     grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
+    grpc.StatusCode.UNAVAILABLE: Unreachable,
+    grpc.StatusCode.CANCELLED: Transient,
     grpc.StatusCode.DEADLINE_EXCEEDED: TimedOut,
 }
 
@@ -67,26 +75,26 @@ def fault_from(error: grpc.RpcError) -> Fault:
     """The fault a failed call means. Works for calls of `grpc` and of `grpc.aio`."""
     code: grpc.StatusCode = error.code()
     problem: str = error.details() or code.name
-    field = reason = ""
+    field = reason = named = ""
     retry_after: timedelta | None = None
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # as above
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # a failed call is also a grpc.Call
     for detail in status.details if status else ():
-        violations, info, retry = (
-            error_details_pb2.BadRequest(),
-            error_details_pb2.ErrorInfo(),
-            error_details_pb2.RetryInfo(),
-        )
+        violations, info, retry = BadRequest(), ErrorInfo(), RetryInfo()
         if detail.Unpack(violations) and violations.field_violations:
             first = violations.field_violations[0]
-            field, problem, reason = first.field, first.description or problem, reason or first.reason
+            field, problem = first.field, first.description or problem
         elif detail.Unpack(info):
-            reason = info.reason or reason
+            reason = info.reason
+            named = info.metadata.get("fault", "") if info.domain == "anabranch" else ""
         elif detail.Unpack(retry):
             retry_after = retry.retry_delay.ToTimedelta()
-    if reason == "TOO_LARGE" or (code is grpc.StatusCode.RESOURCE_EXHAUSTED and "message larger than max" in problem):
-        return TooLarge(problem, field=field, reason="TOO_LARGE")
-    if code in INVALID:
-        return INVALID[code](problem, field=field, reason=reason)
-    if code in TRANSIENT:
-        return TRANSIENT[code](problem, retry_after=retry_after)
-    return Failed(problem, code=code.name)
+    kind = NAMED.get(named) or BY_CODE.get(code)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in problem:
+        kind, reason = TooLarge, "TOO_LARGE"
+    if kind is None:
+        return Failed(problem, code=code.name)
+    if issubclass(kind, Invalid):
+        return kind(problem, field=field, reason=reason)
+    if issubclass(kind, Transient):
+        return kind(problem, retry_after=retry_after)
+    return kind(problem)

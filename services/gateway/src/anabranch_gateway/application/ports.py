@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from datetime import datetime
 from typing import NewType, Protocol
 
 from anabranch_gateway.domain.answers import Citation, Found, GenerateEvent, Passage, Served
@@ -131,4 +132,8 @@ class Keys(Protocol):
 
     async def of_tenant(self, tenant: str) -> Sequence[Key]:
         """All keys of a tenant, oldest first."""
+        ...
+
+    async def revoke(self, key_id: str, *, at: datetime) -> bool:
+        """Ends a key; False when there is none of that name that still holds."""
         ...

@@ -1,0 +1,1 @@
+"""Ways out: other services, the bus, the database."""

@@ -1,0 +1,221 @@
+"""The record of served answers, over the bus, behind the caller's back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, cast
+
+from google.protobuf.duration_pb2 import Duration
+
+from anabranch import topics
+from anabranch.gateway.v1 import events_pb2 as pb
+from anabranch.generation.v1 import generation_service_pb2 as generation
+from anabranch.retrieval.v1 import retrieval_service_pb2 as retrieval
+from anabranch_bus import Bus, Encoded, Event
+from anabranch_faults import Fault, Transient
+from anabranch_gateway.domain.answers import Served, Timings
+from anabranch_observability import counter, gauge, get_logger, histogram, traceparent
+from anabranch_observability.names import gateway as names
+
+log = get_logger()
+
+BATCH: Final = 64
+FIRST_WAIT: Final = timedelta(milliseconds=100)
+LONGEST_WAIT: Final = timedelta(seconds=5)
+# What the broker adds around a value must still fit the topic's limit.
+ENVELOPE_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    served: Served
+    trace: str | None
+
+
+class BusAnswerRecord:
+    """gateway.answer.served, as the AnswerRecord port.
+
+    Records wait in memory, at most `capacity` of them, and are published in batches by `run`; a broker that is away
+    is tried again until it is back. When the queue is full a new record waits up to `patience` for room, which slows
+    answers down a little; then it is given up and counted, because an answer matters more than its record.
+    """
+
+    def __init__(self, bus: Bus, *, capacity: int = 1_000, patience: timedelta = timedelta(milliseconds=100)) -> None:
+        """Takes the bus and the bounds."""
+        self._bus = bus
+        self._capacity = capacity
+        self._patience = patience.total_seconds()
+        self._queue: deque[_Waiting] = deque()
+        self._in_hand = 0
+        self._changed = asyncio.Event()
+        self._room = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """How many records are not yet acknowledged."""
+        return len(self._queue) + self._in_hand
+
+    async def add(self, served: Served) -> None:
+        """See the port."""
+        _measure(served)
+        if self.waiting >= self._capacity and not await self._made_room():
+            _lost("full", 1)
+            return
+        self._queue.append(_Waiting(served, traceparent()))
+        gauge(names.ANSWERS_WAITING).set(self.waiting)
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Publishes what comes in, until it is cancelled."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            await self._publish_all()
+
+    async def flush(self, limit: timedelta) -> None:
+        """Publishes what still waits, after `run` has ended; what cannot go within `limit` is counted as lost."""
+        try:
+            async with asyncio.timeout(limit.total_seconds()):
+                await self._publish_all()
+        except TimeoutError:
+            left = len(self._queue)
+            self._queue.clear()
+            _lost("stopped", left)
+
+    async def _made_room(self) -> bool:
+        self._room.clear()
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._room.wait()
+        except TimeoutError:
+            return False
+        return self.waiting < self._capacity
+
+    async def _publish_all(self) -> None:
+        while self._queue:
+            batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+            self._in_hand = len(batch)
+            try:
+                await self._publish([each for each in map(_encoded, batch) if each is not None])
+            except asyncio.CancelledError:
+                # For `flush`. What was on its way may be published twice, under one event id.
+                self._queue.extendleft(reversed(batch))
+                raise
+            finally:
+                self._in_hand = 0
+                gauge(names.ANSWERS_WAITING).set(self.waiting)
+                self._room.set()
+
+    async def _publish(self, encoded: Sequence[Encoded]) -> None:
+        wait = FIRST_WAIT
+        while encoded:
+            try:
+                await self._bus.publish_encoded(encoded)
+            except Transient as fault:
+                log.warning(names.Log.RECORDS_DELAYED, records=self.waiting, problem=str(fault))
+                await asyncio.sleep(wait.total_seconds() * random.uniform(0.5, 1.0))  # noqa: S311  jitter, no secret
+                wait = min(wait * 2, LONGEST_WAIT)
+            except Fault as fault:
+                # One of them can never be published; the others must not be lost with it.
+                if len(encoded) == 1:
+                    _lost("refused", 1, problem=str(fault))
+                    return
+                for each in encoded:
+                    await self._publish([each])
+                return
+            else:
+                return
+
+
+def _measure(served: Served) -> None:
+    counter(names.ANSWERS).labels(reason=served.finished.reason.name.lower(), backend=served.backend).inc()
+    timings, seconds = served.finished.timings, histogram(names.ANSWER_SECONDS)
+    for stage in ("condense", "embed", "search", "generate", "first_token", "total"):
+        if took := getattr(timings, stage):
+            seconds.labels(stage=stage).observe(took.total_seconds())
+
+
+def _lost(reason: str, number: int, *, problem: str = "") -> None:
+    if number:
+        counter(names.ANSWERS_UNRECORDED).labels(reason=reason).inc(number)
+        log.error(names.Log.RECORDS_LOST, reason=reason, records=number, problem=problem)
+
+
+def _encoded(waiting: _Waiting) -> Encoded | None:
+    served = waiting.served
+    topic = topics.GATEWAY_ANSWER_SERVED
+    event = Event(
+        topic=topic,
+        message=event_from(served),
+        key=f"{served.tenant}/{served.answer_id}",
+        event_id=served.answer_id,
+        time=served.served_at,
+        headers={"traceparent": waiting.trace} if waiting.trace else {},
+    )
+    encoded = event.encode()
+    if len(encoded.value) > topic.max_message_bytes - ENVELOPE_BYTES:
+        _lost("too_large", 1)
+        return None
+    return encoded
+
+
+def event_from(served: Served) -> pb.AnswerServed:
+    """The event, with or without content. A passage keeps its ids, spans and scores in either case."""
+    passages = cast("Sequence[retrieval.Passage]", served.found.passages)
+    citations = cast("Sequence[generation.Citation]", served.finished.citations)
+    event = pb.AnswerServed(
+        answer_id=served.answer_id,
+        tenant=served.tenant,
+        corpus=served.corpus,
+        key_id=served.key_id,
+        user_id=served.user_id,
+        session_id=served.session_id,
+        variant_id=served.variant_id,
+        routing_revision=served.routing_revision,
+        index_generation=served.found.index_generation,
+        embedding_version=served.found.embedding_version,
+        has_content=served.has_content,
+        question=served.question,
+        search_query=served.search_query,
+        passages=passages,
+        answer=served.answer,
+        citations=citations,
+        abstained=served.finished.abstained,
+        finish_reason=generation.FinishReason.ValueType(served.finished.reason),
+        usage=generation.Usage(
+            prompt_tokens=served.finished.usage.prompt_tokens,
+            completion_tokens=served.finished.usage.completion_tokens,
+        ),
+        timings=_timings(served.finished.timings),
+        backend=served.backend,
+        model=served.model,
+    )
+    event.served_at.FromDatetime(served.served_at)
+    if not served.has_content:
+        for passage in event.passages:
+            for field in ("text", "title", "title_path", "metadata"):
+                passage.ClearField(field)
+        for citation in event.citations:
+            citation.ClearField("text")
+            citation.ClearField("title")
+    return event
+
+
+def _timings(timings: Timings) -> pb.Timings:
+    return pb.Timings(
+        condense=_duration(timings.condense),
+        embed=_duration(timings.embed),
+        search=_duration(timings.search),
+        generate=_duration(timings.generate),
+        first_token=_duration(timings.first_token),
+        total=_duration(timings.total),
+    )
+
+
+def _duration(value: timedelta) -> Duration:
+    return Duration(seconds=value.days * 86_400 + value.seconds, nanos=value.microseconds * 1_000)

@@ -1,0 +1,92 @@
+"""The writer of answers, over gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import cast
+
+import grpc
+
+from anabranch.generation.v1 import generation_service_pb2 as pb
+from anabranch.generation.v1.generation_service_pb2_grpc import GenerationServiceStub
+from anabranch.retrieval.v1 import retrieval_service_pb2 as retrieval
+from anabranch_gateway.adapters.faults import meaning
+from anabranch_gateway.domain.answers import (
+    Citation,
+    Cited,
+    Delta,
+    FinishReason,
+    Generated,
+    GenerateEvent,
+    Passage,
+    Usage,
+)
+from anabranch_gateway.domain.questions import Turn
+from anabranch_gateway.domain.routing import GenerationSettings
+
+
+class GrpcGenerator:
+    """GenerationService as the Generator port. Settings, passages and citations are the contract's own messages."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        """Takes a channel of `anabranch_rpc.connect`, which passes deadline and cancellation on."""
+        self._stub = GenerationServiceStub(channel)
+
+    async def condense(self, question: str, *, history: Sequence[Turn], settings: GenerationSettings) -> str:
+        """See the port."""
+        request = pb.CondenseRequest(
+            question=question, history=_turns(history), settings=cast("pb.GenerationSettings", settings)
+        )
+        try:
+            reply = await self._stub.Condense(request)
+        except grpc.aio.AioRpcError as error:
+            raise meaning(error) from error
+        return reply.question
+
+    async def generate(
+        self,
+        *,
+        question: str,
+        passages: Sequence[Passage],
+        history: Sequence[Turn],
+        settings: GenerationSettings,
+        max_tokens: int,
+    ) -> AsyncGenerator[GenerateEvent, None]:
+        """See the port."""
+        request = pb.GenerateRequest(
+            question=question,
+            passages=cast("Sequence[retrieval.Passage]", passages),
+            settings=cast("pb.GenerationSettings", settings),
+            history=_turns(history),
+        )
+        own = request.settings.max_tokens
+        if max_tokens and (own == 0 or max_tokens < own):
+            request.settings.max_tokens = max_tokens
+        call = self._stub.Generate(request)
+        try:
+            async for response in call:
+                match response.WhichOneof("event"):
+                    case "delta":
+                        yield Delta(text=response.delta)
+                    case "citation":
+                        yield Cited(citation=Citation(response.citation))
+                    case "generated":
+                        yield _generated(response.generated)
+        except grpc.aio.AioRpcError as error:
+            raise meaning(error) from error
+        finally:
+            call.cancel()  # an abandoned stream is never collected, and the backend would go on writing
+
+
+def _generated(message: pb.Generated) -> Generated:
+    return Generated(
+        reason=FinishReason(message.reason),
+        usage=Usage(prompt_tokens=message.usage.prompt_tokens, completion_tokens=message.usage.completion_tokens),
+        abstained=message.abstained,
+        backend=message.backend,
+        model=message.model,
+    )
+
+
+def _turns(history: Sequence[Turn]) -> list[pb.Turn]:
+    return [pb.Turn(role=pb.Role.ValueType(turn.role), text=turn.text) for turn in history]

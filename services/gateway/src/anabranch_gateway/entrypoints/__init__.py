@@ -1,0 +1,1 @@
+"""Ways in: gRPC, HTTP, and the routing table from the bus."""
