@@ -36,6 +36,9 @@ gen: setup ## Generate code from protos/.
 	$(BIN)/buf lint
 	$(BIN)/python libs/contracts/generate.py
 
+bench: setup ## Measure quality and speed on a platform of its own; JSON on stdout (DATA=folder of datasets).
+	$(BIN)/python tests/bench/run.py $(if $(DATA),--data $(DATA))
+
 docs: setup ## Write docs/reference (gRPC, Kafka, AsyncAPI) from protos/.
 	$(BIN)/python docs/generate.py
 
