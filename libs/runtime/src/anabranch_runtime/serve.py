@@ -1,0 +1,147 @@
+"""`serve(build, Settings)`: what every service's `__main__` is."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import inspect
+import os
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, NoReturn, TypeVar
+
+from anabranch_bus import Bus
+from anabranch_faults import Fault, Invalid
+from anabranch_observability import configure, gauge, get_logger, shutdown
+from anabranch_observability.names import runtime as names
+from anabranch_runtime.process import BUS_DRAIN, Process
+from anabranch_runtime.service import Service
+from anabranch_runtime.settings import ServiceSettings, described, load_or_exit
+
+__all__ = ["serve"]
+
+log = get_logger()
+
+S = TypeVar("S", bound=ServiceSettings)
+
+Build = Callable[..., Service | Awaitable[Service]]
+
+_OK: Final = 0
+_FAILED: Final = 1
+_WRONG_SETTINGS: Final = 2
+_DRAIN_SECONDS: Final = 25.0
+
+
+def serve(
+    build: Build,
+    settings: type[S],
+    *,
+    bus: Callable[[S], Bus] | None = None,
+    argv: Sequence[str] | None = None,
+) -> NoReturn:
+    """Run the service that `build(settings, bus=bus)` wires, until SIGTERM or SIGINT. Never returns.
+
+    Exit codes: 0 after a signal and a drain; 1 when it failed (the log says why); 2 when settings are wrong, which is
+    found before any socket is opened. `--check` only looks at the settings. `bus` makes another bus than Kafka.
+    """
+    name = settings.service_name()
+    parser = argparse.ArgumentParser(
+        prog=f"anabranch_{name}",
+        description=f"The {name} service. It is told what to do by environment variables:\n\n{described(settings)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--check", action="store_true", help="check the settings, start nothing")
+    arguments = parser.parse_args(argv)
+    chosen = load_or_exit(settings)
+    if arguments.check:
+        sys.stdout.write(f"{name}: settings are in order\n")
+        raise SystemExit(_OK)
+    configure(service=name, level=chosen.log_level, format=chosen.log_format)
+    code = asyncio.run(_run(build, chosen, name, bus or _kafka))
+    shutdown()
+    raise SystemExit(code)
+
+
+async def _run(build: Build, settings: S, name: str, bus: Callable[[S], Bus]) -> int:
+    process = Process(settings, name=name)
+    gauge(names.INFO).labels(service=name, version=_version(name)).set(1)
+    log.info(names.Log.SERVICE_STARTING, pid=os.getpid(), kafka=settings.kafka)
+    starting = asyncio.create_task(_start(process, build, settings, bus), name="start")
+    signalled = _on_signals(process, starting)
+    code = _FAILED
+    try:
+        await starting
+        await process.ended.wait()
+        if process.failure is None:
+            code = _OK
+        else:
+            log.error(names.Log.SERVICE_FAILED, reason=process.failure)
+    except asyncio.CancelledError:
+        code = _OK if signalled.is_set() else _FAILED
+    except Invalid as fault:
+        log.error(names.Log.SERVICE_FAILED, reason=str(fault))  # noqa: TRY400  the sentence says it
+        code = _WRONG_SETTINGS
+    except (Fault, OSError) as fault:
+        log.error(names.Log.SERVICE_FAILED, reason=str(fault))  # noqa: TRY400  the sentence says it
+    except Exception as error:
+        log.exception(names.Log.SERVICE_FAILED, reason=f"{type(error).__name__}: {error}")
+    _exit_at_the_latest(code or _FAILED)
+    await process.stop()
+    return code
+
+
+async def _start(process: Process, build: Build, settings: S, bus: Callable[[S], Bus]) -> None:
+    await process.start_operators()
+    built = build(settings, bus=bus(settings))
+    await process.start(await built if inspect.isawaitable(built) else built)
+
+
+def _kafka(settings: ServiceSettings) -> Bus:
+    # Half a second of import, wanted only once the settings are known to be right.
+    from anabranch_bus import KafkaBus  # noqa: PLC0415  see above
+    from anabranch_bus.kafka.settings import BusSettings  # noqa: PLC0415  see above
+
+    name = settings.service_name()
+    return KafkaBus(
+        BusSettings(
+            bootstrap=settings.kafka,
+            client_id=f"anabranch-{name}",
+            state=settings.data / "bus",
+            code_version=_version(name),
+            drain=BUS_DRAIN,
+        )
+    )
+
+
+def _on_signals(process: Process, starting: asyncio.Task[None]) -> asyncio.Event:
+    signalled = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if signalled.is_set():
+            os._exit(_FAILED)  # asked twice: somebody does not want to wait
+        signalled.set()
+        starting.cancel()
+        process.ended.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    return signalled
+
+
+def _exit_at_the_latest(code: int) -> None:
+    """Whatever blocks the drain (the event loop, a thread of a library), the process ends in time."""
+    timer = threading.Timer(_DRAIN_SECONDS, os._exit, args=(code,))
+    timer.daemon = True
+    timer.start()
+
+
+def _version(name: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415  only needed here
+
+    try:
+        return version(f"anabranch-{name}")
+    except PackageNotFoundError:
+        return "unknown"
