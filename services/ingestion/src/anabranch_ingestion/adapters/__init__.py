@@ -1,0 +1,1 @@
+"""What ingestion's ports are made of."""

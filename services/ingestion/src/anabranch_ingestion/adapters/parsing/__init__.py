@@ -1,0 +1,1 @@
+"""Bytes to text: sniffing, readers by format, and the isolated processes they run in."""
