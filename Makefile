@@ -74,5 +74,12 @@ up: setup ## Start Kafka, the index and all services in the background.
 down: setup ## Stop what `make up` started.
 	$(BIN)/anabranch down
 
+new-service: setup ## Make a service of the standard shape: make new-service name=x
+	@test -n "$(name)" || { echo "say which: make new-service name=x"; exit 2; }
+	$(BIN)/python services/_template/new_service.py $(name)
+	$(MAKE) lock setup
+	$(BIN)/ruff check services/$(name)
+	$(BIN)/pytest -q services/$(name) tests/architecture -k "$(name)"
+
 clean: ## Remove environments and caches of this checkout.
 	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
