@@ -1,1 +1,1 @@
-"""Text to vectors, batched, with embedding versions."""
+"""Text to unit vectors: chunks from Kafka, queries over gRPC, several embedding versions at once. See README.md."""

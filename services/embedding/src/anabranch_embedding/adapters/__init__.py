@@ -1,0 +1,1 @@
+"""What embedding stands on: models in this process, and models behind HTTP."""
