@@ -14,10 +14,10 @@ from uuid import UUID, uuid5
 
 import uuid_utils
 from google.protobuf.message import Message
-from opentelemetry import propagate
 from typing_extensions import TypeVar
 
 from anabranch.topics import Topic
+from anabranch_observability import traceparent
 
 __all__ = ["Encoded", "Event", "derived_id", "record_id"]
 
@@ -99,8 +99,8 @@ class Event(Generic[M]):
         }
         if self.caused_by:
             headers["ce_causedby"] = self.caused_by
-        if "traceparent" not in self.headers:
-            propagate.inject(headers)
+        if (context := traceparent()) is not None:
+            headers["traceparent"] = context
         headers.update(self.headers)
         return Encoded(
             topic=self.topic.name,

@@ -27,7 +27,7 @@ class Backoff:
 
     def wait(self, n: int, *, rng: random.Random, at_least: timedelta | None = None) -> timedelta:
         """Return the n-th wait (from 0), not shorter than `at_least`."""
-        ceiling = min(self.longest, self.first * 2 ** min(n, 30))
+        ceiling = min(self.longest, self.first * (1 << min(n, 30)))
         drawn = ceiling * rng.random()
         return max(drawn, at_least) if at_least else drawn
 

@@ -7,64 +7,58 @@ one document is one trace from its producer to the index.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Final
 
-from opentelemetry import context, propagate, trace
-from opentelemetry.trace import Link, SpanKind, Status, StatusCode
+from opentelemetry.trace import SpanKind
+
+from anabranch_observability import parse_traceparent, span, traceparent
+from anabranch_observability.names.bus import Attr, Span
 
 __all__ = ["handling", "onward", "publishing"]
 
-_CARRIED: Final = ("traceparent", "tracestate", "baggage")
-_TRACER: Final = trace.get_tracer("anabranch_bus")
+HEADER: Final = "traceparent"
 
 
 def onward(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers that let what this record causes go on in its trace."""
-    span = trace.get_current_span()
-    own = propagate.extract(headers)
-    cause = trace.get_current_span(own).get_span_context()
-    current = span.get_span_context()
-    if current.is_valid and current.trace_id == cause.trace_id:
-        carrier: dict[str, str] = {}
-        propagate.inject(carrier)
-        return carrier
-    return {name: headers[name] for name in _CARRIED if name in headers}
+    """Return the header that lets what a record (with these headers) causes go on in the record's trace."""
+    cause, current = headers.get(HEADER), traceparent()
+    if cause is None or parse_traceparent(cause) is None:
+        return {HEADER: current} if current else {}
+    # The span at work is the better parent when it is of the record's trace, which it is for a batch of one.
+    same = current is not None and current.split("-")[1] == cause.split("-")[1]
+    return {HEADER: current if same and current else cause}
 
 
-@contextmanager
-def handling(topic: str, group: str, headers: Sequence[Mapping[str, str]]) -> Iterator[None]:
-    """Spans the handling of a batch."""
-    contexts = [propagate.extract(h) for h in headers if "traceparent" in h]
-    links = [Link(trace.get_current_span(c).get_span_context()) for c in contexts]
-    parent = contexts[0] if len(headers) == 1 and contexts else context.Context()
-    attributes = {
-        "messaging.system": "kafka",
-        "messaging.operation.type": "process",
-        "messaging.destination.name": topic,
-        "messaging.consumer.group.name": group,
-        "messaging.batch.message_count": len(headers),
+def handling(topic: str, group: str, headers: Sequence[Mapping[str, str]]) -> AbstractContextManager[object]:
+    """Span the handling of a batch."""
+    alone = len(headers) == 1
+    attributes: dict[Attr, str | bool | int | float] = {
+        Attr.SYSTEM: "kafka",
+        Attr.OPERATION: "process",
+        Attr.DESTINATION: topic,
+        Attr.GROUP: group,
+        Attr.BATCH: len(headers),
     }
-    with _TRACER.start_as_current_span(
-        f"process {topic}", context=parent, kind=SpanKind.CONSUMER, links=links, attributes=attributes
-    ):
-        yield
+    return span(
+        Span.PROCESS,
+        kind=SpanKind.CONSUMER,
+        parent=headers[0].get(HEADER) if alone else None,
+        links=[h.get(HEADER) for h in headers],
+        attributes=attributes,
+    )
 
 
-@contextmanager
-def publishing(topics: Sequence[str], count: int) -> Iterator[None]:
-    """Spans a publication until it is acknowledged."""
-    name = topics[0] if len(topics) == 1 else f"{len(topics)} topics"
-    attributes = {
-        "messaging.system": "kafka",
-        "messaging.operation.type": "send",
-        "messaging.destination.name": name,
-        "messaging.batch.message_count": count,
-    }
-    with _TRACER.start_as_current_span(f"send {name}", kind=SpanKind.PRODUCER, attributes=attributes) as span:
-        try:
-            yield
-        except Exception as error:
-            span.set_status(Status(StatusCode.ERROR, type(error).__name__))
-            raise
+def publishing(topics: Sequence[str], count: int) -> AbstractContextManager[object]:
+    """Span a publication until it is acknowledged."""
+    return span(
+        Span.SEND,
+        kind=SpanKind.PRODUCER,
+        attributes={
+            Attr.SYSTEM: "kafka",
+            Attr.OPERATION: "send",
+            Attr.DESTINATION: ",".join(sorted(set(topics))),
+            Attr.BATCH: count,
+        },
+    )

@@ -1,0 +1,114 @@
+"""Tables: every replica reads a compacted topic from its beginning, and goes on reading."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from datetime import UTC, datetime, timedelta
+
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+from faststream.kafka import KafkaBroker
+
+from anabranch_bus.codec import read
+from anabranch_bus.kafka.reader import Reader, Records
+from anabranch_bus.kafka.settings import BusSettings
+from anabranch_bus.policy import Backoff
+from anabranch_bus.records import Raw, Unreadable
+from anabranch_bus.subscription import Table
+from anabranch_faults import Transient, Unreachable
+from anabranch_observability import get_logger
+from anabranch_observability.names import bus as names
+
+__all__ = ["TableReader"]
+
+log = get_logger()
+
+_CHECK_SECONDS = 0.02
+
+
+class TableReader:
+    """Reads one table."""
+
+    def __init__(self, broker: KafkaBroker, table: Table, settings: BusSettings) -> None:
+        """Declares; nothing is read before `start`."""
+        self.name = table.topic.name
+        self.caught_up = False
+        self._table = table
+        self._settings = settings
+        self._rng = random.Random()  # noqa: S311  jitter, not a secret
+        self.reader = Reader(broker, [self.name], group=None, settings=settings, take=self._take)
+        self._catching_up: asyncio.Task[None] | None = None
+
+    async def start(self, *, deadline: timedelta) -> None:
+        """Begin to read; `caught_up` says when what was there is read. Raises Unreachable."""
+        await self.reader.start(deadline=deadline)
+        self._catching_up = asyncio.create_task(self._catch_up(), name=f"table {self.name}")
+
+    async def restart(self, reason: str) -> None:
+        """Read again from the beginning with a new client. Raises Unreachable."""
+        await self.reader.restart(reason)
+
+    async def stop(self) -> None:
+        """Stop reading."""
+        if self._catching_up is not None:
+            self._catching_up.cancel()
+            await asyncio.wait([self._catching_up])
+        await self.reader.stop()
+
+    @property
+    def partitions(self) -> list[TopicPartition]:
+        """What is read; empty while there is no client."""
+        try:
+            return list(self.reader.client.assignment())
+        except Unreachable:
+            return []
+
+    async def _catch_up(self) -> None:
+        ends: dict[TopicPartition, int] = {}
+        while not ends:
+            try:
+                ends = await self.reader.client.end_offsets(self.partitions)
+            except (KafkaError, Unreachable):
+                await asyncio.sleep(_CHECK_SECONDS)
+        while True:
+            positions = await self.reader.positions(list(ends))
+            if self.reader.up_to_date and all(positions.get(tp, -1) >= end for tp, end in ends.items()):
+                break
+            await asyncio.sleep(_CHECK_SECONDS)
+        self.caught_up = True
+        log.info(names.Log.TABLE_READ, topic=self.name, records=sum(ends.values()))
+
+    async def _take(self, records: Records) -> None:
+        for record in records:
+            raw = Raw(
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                timestamp=datetime.fromtimestamp(record.timestamp / 1000, UTC),
+                key=record.key,
+                value=record.value,
+                headers=record.headers,
+            )
+            await self._apply(raw)
+
+    async def _apply(self, raw: Raw) -> None:
+        entry = read(self._table.topic, raw)
+        if isinstance(entry, Unreadable):
+            if raw.value is not None:
+                return self._skipped(raw, entry.problem)
+            key, value = entry.key, None
+        else:
+            key, value = entry.key, entry.message
+        tries, backoff = 0, Backoff()
+        while True:
+            try:
+                return await self._table.handler(key, value)
+            except Transient:
+                await asyncio.sleep(backoff.wait(tries, rng=self._rng).total_seconds())
+                tries += 1
+            except Exception as error:  # noqa: BLE001  one bad entry must not keep the others from being read
+                return self._skipped(raw, f"{type(error).__name__}: {error}")
+
+    def _skipped(self, raw: Raw, reason: str) -> None:
+        log.error(names.Log.TABLE_ENTRY_SKIPPED, topic=raw.topic, offset=raw.offset, reason=reason)
