@@ -13,7 +13,7 @@ import grpc
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from google.protobuf import json_format
-from google.rpc.error_details_pb2 import BadRequest
+from google.rpc.error_details_pb2 import BadRequest  # type: ignore[import-untyped]  # the package ships no types
 from grpc_status import rpc_status
 
 from anabranch.gateway.v1 import gateway_service_pb2 as gateway

@@ -12,12 +12,12 @@ from typing import Any
 
 import click
 import psutil
-from anabranch_client import AsyncAnabranch
-from anabranch_faults import Fault
 
 from anabranch_cli.connection import Platform, data_option, platform
 from anabranch_cli.datasets import read_queries
 from anabranch_cli.output import DONE, FAILED, console, emit, json_option, note
+from anabranch_client import AsyncAnabranch
+from anabranch_faults import Fault
 
 WARM_UP = 20
 """Questions asked before the clock starts: connections, caches and lazy imports are not what is measured."""
@@ -41,12 +41,13 @@ def bench() -> None:
 @data_option
 @json_option
 def bench_ask(
+    *,
     corpus: str,
     queries: Path,
     concurrency: int,
     duration: float,
     data: Path | None,
-    as_json: bool,  # noqa: FBT001  click passes flags so
+    as_json: bool,
 ) -> int:
     """Ask questions in a closed loop: throughput, latency, errors, CPU by service."""
     texts = [str(row["text"]) for row in read_queries(queries)]

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import click
-from anabranch_client import Anabranch, AsyncAnabranch
-from anabranch_local.state import State, find_data_dir, load_state
 
 from anabranch_cli.output import NotRunning
+from anabranch_client import Anabranch, AsyncAnabranch
+from anabranch_local.state import State, find_data_dir, load_state
 
 __all__ = ["Platform", "data_option", "platform"]
 

@@ -10,9 +10,6 @@ from typing import Any, TypeVar
 
 import click
 import ir_measures
-from anabranch_client import AsyncAnabranch
-from anabranch_client.results import Answer
-from anabranch_faults import Invalid
 from ir_measures import RR, R, nDCG
 
 from anabranch_cli.connection import Platform, data_option, platform
@@ -20,6 +17,9 @@ from anabranch_cli.datasets import matching, read_qrels, read_queries
 from anabranch_cli.output import DONE, console, emit, json_option, progress
 from anabranch_cli.questions import pairs
 from anabranch_cli.scoring import AnswerScores
+from anabranch_client import AsyncAnabranch
+from anabranch_client.results import Answer
+from anabranch_faults import Invalid
 
 Row = dict[str, Any]
 T = TypeVar("T")
@@ -58,13 +58,14 @@ def dataset_options(command: Callable[..., int]) -> Callable[..., int]:
 @data_option
 @json_option
 def retrieval(
+    *,
     corpus: str,
     dataset: Path,
     where: tuple[str, ...],
     limit: int | None,
     concurrency: int,
     data: Path | None,
-    as_json: bool,  # noqa: FBT001  click passes flags so
+    as_json: bool,
 ) -> int:
     """nDCG@10, MRR@10 and Recall@100 by ir-measures. A document's rank is that of its best chunk."""
     qrels = read_qrels(dataset / "qrels.tsv")
@@ -95,13 +96,14 @@ def retrieval(
 @data_option
 @json_option
 def answers(
+    *,
     corpus: str,
     dataset: Path,
     where: tuple[str, ...],
     limit: int | None,
     concurrency: int,
     data: Path | None,
-    as_json: bool,  # noqa: FBT001  click passes flags so
+    as_json: bool,
 ) -> int:
     """EM, F1, containment, citation precision and abstention against known answers."""
     rows = selected(dataset, where, limit)
@@ -114,9 +116,7 @@ def answers(
     for row, answer in zip(rows, results, strict=True):
         cited = [citation.text for citation in answer.citations]
         scores.add(row, text=answer.text, abstained=answer.abstained, cited=cited)
-    report = {
-        name: round(value, 4) if isinstance(value, float) else value for name, value in scores.report().items()
-    }
+    report = {name: round(value, 4) if isinstance(value, float) else value for name, value in scores.report().items()}
     emit(report, as_json=as_json, human=lambda: table(report))
     return DONE
 

@@ -13,9 +13,10 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import click
-from anabranch_faults import Fault
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from anabranch_faults import Fault
 
 __all__ = ["DONE", "FAILED", "NOT_RUNNING", "USAGE", "NotRunning", "console", "emit", "json_option", "note", "progress"]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from anabranch_client import Anabranch
-from anabranch_client.results import Answer, Citation, Delta, Finished, Guard, Retrieved, Started, Timings
 
 from anabranch_cli.connection import data_option, platform
 from anabranch_cli.output import DONE, console, emit, json_option
+from anabranch_client import Anabranch
+from anabranch_client.results import Answer, Citation, Delta, Finished, Guard, Retrieved, Started, Timings
 
 
 def milliseconds(span: timedelta) -> float:
@@ -84,18 +84,19 @@ def show_citations(citations: Sequence[Citation]) -> None:
 @data_option
 @json_option
 def ask(
+    *,
     question: str,
     corpus: str,
-    stream: bool,  # noqa: FBT001  click passes flags so
+    stream: bool,
     session_id: str,
     user_id: str,
     filters: tuple[str, ...],
     timeout: float,
     data: Path | None,
-    as_json: bool,  # noqa: FBT001  click passes flags so
+    as_json: bool,
 ) -> int:
     """Ask QUESTION and print the answer with its citations."""
-    options = {
+    options: dict[str, Any] = {
         "corpus": corpus,
         "session_id": session_id,
         "user_id": user_id,
@@ -160,13 +161,14 @@ def pairs(values: Sequence[str]) -> dict[str, str]:
 @data_option
 @json_option
 def search(
+    *,
     query: str,
     corpus: str,
     limit: int,
     filters: tuple[str, ...],
     timeout: float,
     data: Path | None,
-    as_json: bool,  # noqa: FBT001  click passes flags so
+    as_json: bool,
 ) -> int:
     """Find the passages of CORPUS that fit QUERY best."""
     with platform(data).client() as client:
