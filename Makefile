@@ -9,7 +9,7 @@ BIN := .venv/bin
 MEMBERS := $(sort $(patsubst %/pyproject.toml,%,$(wildcard libs/*/pyproject.toml services/*/pyproject.toml deploy/local/pyproject.toml)))
 STAMP := .venv/.anabranch-setup
 
-.PHONY: help setup lint type test test-unit test-connected demo bench gen check-gen docs up down lock new-service clean
+.PHONY: help setup lint type test test-unit test-connected coverage demo bench gen check-gen docs up down lock new-service clean
 
 help: ## Show the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ test-unit: setup ## The tests that need nothing but Python: seconds.
 
 test-connected: setup ## The tests on real parts.
 	$(BIN)/pytest -m "(connected or slow) and not gpu"
+
+coverage: setup ## Unit tests with branch coverage; HTML in htmlcov/.
+	$(BIN)/pytest -q -m "not connected and not slow and not gpu" --cov --cov-report=term:skip-covered --cov-report=html
 
 demo: setup ## Start everything, put documents in, ask, change, delete, stop.
 	$(BIN)/python deploy/demo/demo.py
