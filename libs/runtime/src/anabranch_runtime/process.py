@@ -121,7 +121,7 @@ class Process:
         self._spawn(self._follow_readiness)
 
     async def stop(self) -> None:
-        """Drain: NOT_SERVING, finish gRPC, finish Kafka and commit, end tasks, close. At most 25 seconds."""
+        """Drain: NOT_SERVING, finish calls, `draining`, finish Kafka and commit, end tasks, close; 25 s at most."""
         self._stage = "draining"
         log.info(names.Log.SERVICE_DRAINING)
         gauge(names.READY).set(0)
@@ -132,6 +132,8 @@ class Process:
             await self._phase("grpc", self._rpc.stop(_RPC_GRACE), _RPC_GRACE.total_seconds() + 1)
         if self._http is not None:
             await self._phase("http", self._http.stop(), _CLOSING_SECONDS)
+        for step in service.draining if service is not None else ():
+            await self._phase("draining", step(), _CLOSING_SECONDS)
         if service is not None and service.bus is not None:
             await self._phase("bus", service.bus.stop(), BUS_DRAIN.total_seconds() + 1)
         for task in self._tasks:

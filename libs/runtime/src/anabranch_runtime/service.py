@@ -30,8 +30,9 @@ class Service:
     """A service, wired and not yet started.
 
     Started in this order: `starting` one after the other, gRPC and HTTP (bound, not serving), `bus`, `background`; it
-    serves once the bus and every `ready` callable answer None. Stopped the other way round, `closing` last and in
-    reverse order. A background task that raises stops the process with exit code 1; one that returns is done.
+    serves once the bus and every `ready` callable answer None. Stopped the other way round: gRPC and HTTP, `draining`
+    while the bus can still publish, the bus, `background`, and `closing` last and in reverse order. A background task
+    that raises stops the process with exit code 1; one that returns is done.
     """
 
     name: str
@@ -47,4 +48,5 @@ class Service:
     starting: Sequence[Task] = ()
     background: Sequence[Task] = ()
     ready: Sequence[Callable[[], str | None]] = ()
+    draining: Sequence[Task] = ()
     closing: Sequence[Task] = ()
