@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from anabranch.embedding.v1 import events_pb2 as anabranch_dot_embedding_dot_v1_dot_events__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.anabranch/embedding/v1/embedding_service.proto\x12\x16\x61nabranch.embedding.v1\x1a#anabranch/embedding/v1/events.proto\"m\n\x11\x45mbedTextsRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x38\n\tsentences\x18\x03 \x03(\x0b\x32%.anabranch.embedding.v1.SentenceSpans\"-\n\rSentenceSpans\x12\x0e\n\x06starts\x18\x01 \x03(\r\x12\x0c\n\x04\x65nds\x18\x02 \x03(\r\"\x8a\x01\n\x12\x45mbedTextsResponse\x12\x34\n\x05model\x18\x01 \x01(\x0b\x32%.anabranch.embedding.v1.ModelIdentity\x12\x0f\n\x07vectors\x18\x02 \x03(\x0c\x12\x18\n\x10sentence_vectors\x18\x03 \x03(\x0c\x12\x13\n\x0btoken_count\x18\x04 \x01(\r\"\x13\n\x11ListModelsRequest\"K\n\x12ListModelsResponse\x12\x35\n\x06models\x18\x01 \x03(\x0b\x32%.anabranch.embedding.v1.ModelIdentity2\xdc\x01\n\x10\x45mbeddingService\x12\x63\n\nEmbedTexts\x12).anabranch.embedding.v1.EmbedTextsRequest\x1a*.anabranch.embedding.v1.EmbedTextsResponse\x12\x63\n\nListModels\x12).anabranch.embedding.v1.ListModelsRequest\x1a*.anabranch.embedding.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.anabranch/embedding/v1/embedding_service.proto\x12\x16\x61nabranch.embedding.v1\x1a#anabranch/embedding/v1/events.proto\"\x7f\n\x11\x45mbedTextsRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x38\n\tsentences\x18\x03 \x03(\x0b\x32%.anabranch.embedding.v1.SentenceSpans\x12\x10\n\x08prefixes\x18\x04 \x03(\t\"-\n\rSentenceSpans\x12\x0e\n\x06starts\x18\x01 \x03(\r\x12\x0c\n\x04\x65nds\x18\x02 \x03(\r\"\x8a\x01\n\x12\x45mbedTextsResponse\x12\x34\n\x05model\x18\x01 \x01(\x0b\x32%.anabranch.embedding.v1.ModelIdentity\x12\x0f\n\x07vectors\x18\x02 \x03(\x0c\x12\x18\n\x10sentence_vectors\x18\x03 \x03(\x0c\x12\x13\n\x0btoken_count\x18\x04 \x01(\r\"\x13\n\x11ListModelsRequest\"K\n\x12ListModelsResponse\x12\x35\n\x06models\x18\x01 \x03(\x0b\x32%.anabranch.embedding.v1.ModelIdentity2\xdc\x01\n\x10\x45mbeddingService\x12\x63\n\nEmbedTexts\x12).anabranch.embedding.v1.EmbedTextsRequest\x1a*.anabranch.embedding.v1.EmbedTextsResponse\x12\x63\n\nListModels\x12).anabranch.embedding.v1.ListModelsRequest\x1a*.anabranch.embedding.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,15 +33,15 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'anabranch.embedding.v1.embe
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EMBEDTEXTSREQUEST']._serialized_start=111
-  _globals['_EMBEDTEXTSREQUEST']._serialized_end=220
-  _globals['_SENTENCESPANS']._serialized_start=222
-  _globals['_SENTENCESPANS']._serialized_end=267
-  _globals['_EMBEDTEXTSRESPONSE']._serialized_start=270
-  _globals['_EMBEDTEXTSRESPONSE']._serialized_end=408
-  _globals['_LISTMODELSREQUEST']._serialized_start=410
-  _globals['_LISTMODELSREQUEST']._serialized_end=429
-  _globals['_LISTMODELSRESPONSE']._serialized_start=431
-  _globals['_LISTMODELSRESPONSE']._serialized_end=506
-  _globals['_EMBEDDINGSERVICE']._serialized_start=509
-  _globals['_EMBEDDINGSERVICE']._serialized_end=729
+  _globals['_EMBEDTEXTSREQUEST']._serialized_end=238
+  _globals['_SENTENCESPANS']._serialized_start=240
+  _globals['_SENTENCESPANS']._serialized_end=285
+  _globals['_EMBEDTEXTSRESPONSE']._serialized_start=288
+  _globals['_EMBEDTEXTSRESPONSE']._serialized_end=426
+  _globals['_LISTMODELSREQUEST']._serialized_start=428
+  _globals['_LISTMODELSREQUEST']._serialized_end=447
+  _globals['_LISTMODELSRESPONSE']._serialized_start=449
+  _globals['_LISTMODELSRESPONSE']._serialized_end=524
+  _globals['_EMBEDDINGSERVICE']._serialized_start=527
+  _globals['_EMBEDDINGSERVICE']._serialized_end=747
 # @@protoc_insertion_point(module_scope)

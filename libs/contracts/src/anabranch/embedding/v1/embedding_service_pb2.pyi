@@ -28,6 +28,7 @@ class EmbedTextsRequest(_message.Message):
     TEXTS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     SENTENCES_FIELD_NUMBER: _builtins.int
+    PREFIXES_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """ModelIdentity.version, or a configured alias (`int8`, `fp32`). Empty: the default."""
     @_builtins.property
@@ -36,16 +37,23 @@ class EmbedTextsRequest(_message.Message):
     def sentences(self) -> _containers.RepeatedCompositeFieldContainer[Global___SentenceSpans]:
         """Sentences of each text, for sentence vectors; empty, or as long as `texts`."""
 
+    @_builtins.property
+    def prefixes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What stands before each text (title, then heading path joined with " > ", on lines of their own), as with chunks
+        from Kafka: at most 48 tokens of it are read, and it counts in no sentence; empty, or as long as `texts`.
+        """
+
     def __init__(
         self,
         *,
         texts: _abc.Iterable[_builtins.str] | None = ...,
         version: _builtins.str = ...,
         sentences: _abc.Iterable[Global___SentenceSpans] | None = ...,
+        prefixes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sentences", b"sentences", "texts", b"texts", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prefixes", b"prefixes", "sentences", b"sentences", "texts", b"texts", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

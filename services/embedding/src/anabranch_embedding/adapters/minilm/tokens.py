@@ -69,4 +69,3 @@ class Vocabulary:
 
     def _encode(self, text: str) -> Encoding:
         return self._tokenizer.encode(text, add_special_tokens=False)
-
