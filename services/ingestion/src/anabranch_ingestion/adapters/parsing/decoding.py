@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 
 from charset_normalizer import from_bytes
 
@@ -13,6 +14,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+_DECLARED = re.compile(rb"(?:charset|encoding)[ \t]*=[ \t]*[\"']?([A-Za-z][A-Za-z0-9_.:-]{2,30})", re.IGNORECASE)
 _SAMPLE = 65_536
 _CONTROLS = bytes(b for b in range(32) if b not in b"\t\n\r\f\x1b\x0b")
 
@@ -41,6 +43,13 @@ def _guess(data: bytes) -> str | None:
     foreign = sum(1 for character in lenient[:_SAMPLE] if character > "\x7f" and character != "\ufffd")
     if foreign > 8 * broken:  # noqa: PLR2004  a ratio, explained above
         return lenient
+    declared = _DECLARED.search(data, 0, 2048)
+    if declared is not None:
+        # Not UTF-8, and it says itself what it is.
+        try:
+            return data.decode(declared.group(1).decode("ascii"))
+        except (LookupError, UnicodeDecodeError):
+            pass
     best = from_bytes(sample, steps=5, chunk_size=512).best()
     encoding = best.encoding if best is not None else "cp1252"
     # Short texts tell code pages apart badly; Windows Latin 1 is the likely one where any would do.
