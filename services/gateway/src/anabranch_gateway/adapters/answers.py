@@ -78,14 +78,15 @@ class BusAnswerRecord:
             await self._publish_all()
 
     async def flush(self, limit: timedelta) -> None:
-        """Publishes what still waits, after `run` has ended; what cannot go within `limit` is counted as lost."""
+        """Waits until `run` has published everything; what cannot go within `limit` is given up and counted."""
         try:
             async with asyncio.timeout(limit.total_seconds()):
-                await self._publish_all()
+                while self.waiting:
+                    self._room.clear()
+                    await self._room.wait()
         except TimeoutError:
-            left = len(self._queue)
+            _lost("stopped", self.waiting)
             self._queue.clear()
-            _lost("stopped", left)
 
     async def _made_room(self) -> bool:
         self._room.clear()
@@ -102,10 +103,6 @@ class BusAnswerRecord:
             self._in_hand = len(batch)
             try:
                 await self._publish([each for each in map(_encoded, batch) if each is not None])
-            except asyncio.CancelledError:
-                # For `flush`. What was on its way may be published twice, under one event id.
-                self._queue.extendleft(reversed(batch))
-                raise
             finally:
                 self._in_hand = 0
                 gauge(names.ANSWERS_WAITING).set(self.waiting)

@@ -1,0 +1,128 @@
+"""The composition root: the one place that names concrete classes."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Final
+
+from anabranch_bus import Bus
+from anabranch_faults import Transient
+from anabranch_gateway.adapters.answers import BusAnswerRecord
+from anabranch_gateway.adapters.documents import BusDocumentChanges
+from anabranch_gateway.adapters.generation import GrpcGenerator
+from anabranch_gateway.adapters.ingestion import GrpcDocuments
+from anabranch_gateway.adapters.key_file import KeyFile
+from anabranch_gateway.adapters.keys import SqlKeys
+from anabranch_gateway.adapters.retrieval import GrpcRetriever
+from anabranch_gateway.adapters.sessions import SqlSessions
+from anabranch_gateway.application.admin import AdministerKeys
+from anabranch_gateway.application.ask import AskQuestion
+from anabranch_gateway.application.authenticate import Authenticate
+from anabranch_gateway.application.documents import ChangeDocuments, FollowDocuments, SearchCorpus
+from anabranch_gateway.application.gate import Gate
+from anabranch_gateway.domain.routing import Routing
+from anabranch_gateway.entrypoints import http, kafka, rpc
+from anabranch_gateway.settings import Settings, StoredSettings
+from anabranch_observability import counter, get_logger
+from anabranch_observability.names import gateway as names
+from anabranch_rpc import connect
+from anabranch_runtime import Http, Service
+from anabranch_store import Database
+
+log = get_logger()
+
+PUT_BYTES: Final = 24 * 1024 * 1024
+SWEEP_EVERY: Final = timedelta(minutes=1)
+FLUSH: Final = timedelta(milliseconds=1_800)  # the runtime gives a draining step two seconds
+
+
+def database_of(settings: StoredSettings) -> Database:
+    """Keys and sessions."""
+    return Database(settings.database_url, schema="gateway", migrations="anabranch_gateway.adapters.migrations")
+
+
+def build(settings: Settings, *, bus: Bus) -> Service:
+    """The gateway, wired and not started."""
+    database = database_of(settings)
+    keys = SqlKeys(database)
+    sessions = SqlSessions(
+        database,
+        turns=settings.session_turns,
+        per_tenant=settings.sessions_per_tenant,
+        lasts=settings.session_lasts,
+    )
+    channels = {target: connect(target) for target in {settings.retrieval, settings.generation, settings.ingestion}}
+    retriever = GrpcRetriever(channels[settings.retrieval])
+    record = BusAnswerRecord(bus, capacity=settings.answers_waiting)
+    gate = Gate(limit=settings.questions_at_once, per_tenant=settings.questions_at_once_per_tenant)
+    routing = Routing(salt=settings.assignment_salt)
+    kafka.register(bus, routing)
+    ask = AskQuestion(
+        routing=routing,
+        retriever=retriever,
+        generator=GrpcGenerator(channels[settings.generation]),
+        sessions=sessions,
+        record=record,
+        gate=gate,
+        unrecorded=settings.unrecorded,
+    )
+    search = SearchCorpus(routing=routing, retriever=retriever, gate=gate)
+    authenticate = Authenticate(keys, remember=settings.key_memory)
+
+    async def first_key() -> None:
+        async with database.exclusive("first_key"):
+            file = KeyFile(settings.first_key_file)
+            if (key := await AdministerKeys(keys).first(settings.tenant, file)) is not None:
+                log.info(names.Log.KEY_CREATED, key_id=key.key_id, tenant=key.tenant, file=str(file.path))
+
+    async def disconnect() -> None:
+        await asyncio.gather(*(channel.close() for channel in channels.values()))
+
+    async def flush() -> None:
+        await record.flush(FLUSH)
+
+    async def sweep() -> None:
+        await sweep_sessions(sessions)
+
+    return Service(
+        name="gateway",
+        bus=bus,
+        rpc=rpc.servicers(
+            ask=ask,
+            search=search,
+            change=ChangeDocuments(changes=BusDocumentChanges(bus)),
+            follow=FollowDocuments(documents=GrpcDocuments(channels[settings.ingestion])),
+        ),
+        http=Http(
+            app=http.application(
+                ask=ask,
+                search=search,
+                authenticate=authenticate,
+                limits=http.Limits(body_bytes=settings.http_body_bytes, deadline=settings.deadline),
+            ),
+            listen=settings.http_listen,
+        ),
+        authenticate=rpc.Credentials(authenticate),
+        default_deadline=settings.deadline,
+        larger_messages={"PutDocument": PUT_BYTES},
+        starting=[database.migrate, first_key],
+        background=[record.run, sweep],
+        ready=[lambda: None if len(routing) else "no route is known: has the registry published one?"],
+        draining=[flush],
+        closing=[database.close, disconnect],
+    )
+
+
+async def sweep_sessions(sessions: SqlSessions, *, every: timedelta = SWEEP_EVERY) -> None:
+    """Drops expired sessions for ever; what a database that is away keeps is dropped later."""
+    while True:
+        await asyncio.sleep(every.total_seconds())
+        try:
+            dropped = await sessions.sweep()
+        except Transient as fault:
+            log.warning(names.Log.SWEEP_FAILED, problem=str(fault))
+            continue
+        if dropped:
+            counter(names.SESSIONS_SWEPT).inc(dropped)
+            log.info(names.Log.SESSIONS_SWEPT, sessions=dropped)
