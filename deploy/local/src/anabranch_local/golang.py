@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from anabranch_local.cache import locked
+from anabranch_local.process import guarded
 
 
 class BuildError(RuntimeError):
@@ -58,6 +59,8 @@ def installed(
     with locked(key) as cache:
         program = cache / key / name
         if not program.exists():
+            for left_behind in cache.glob(f"{key}-build-*"):  # by a build that was killed
+                shutil.rmtree(left_behind, ignore_errors=True)
             with tempfile.TemporaryDirectory(prefix=f"{key}-build-", dir=cache) as scratch:
                 built = _build(package, version, Path(scratch), go_version, progress)
                 program.parent.mkdir(exist_ok=True)
@@ -83,7 +86,8 @@ def _build(
     command = [str(program), "install", "-v", "-ldflags=-s -w", f"{package}@{version}"]
     last: deque[str] = deque(maxlen=20)
     fetched = compiled = 0
-    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as build:  # noqa: S603 - go
+    pipe = subprocess.PIPE
+    with subprocess.Popen(guarded(command), env=env, stdout=pipe, stderr=subprocess.STDOUT, text=True) as build:  # noqa: S603 - go
         for line in build.stdout or ():
             last.append(line.rstrip())
             if line.startswith("go: downloading"):

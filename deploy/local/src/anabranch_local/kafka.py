@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import struct
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
@@ -16,6 +14,7 @@ from typing import Self
 
 from anabranch_local.jars import kafka_classpath
 from anabranch_local.java import find_java
+from anabranch_local.probes import reason_unready
 from anabranch_local.process import Process, StartError, await_ready, free_port, tail
 
 _TRIES = 3
@@ -27,9 +26,10 @@ class KafkaServer:
     It is killed when this process dies. Topics are never created by use. Not thread-safe.
 
     Args:
-        data_dir: Created when missing; holds the log segments, the configuration and `kafka.log`.
+        data_dir: Created when missing; holds the log segments and the configuration.
         port: Port of the clients' listener; 0 picks a free one at the first start and keeps it.
         heap: Java heap, as `-Xmx` takes it.
+        logs: Folder of `kafka.log` and of what Java itself prints; the data folder when None.
         progress: Told in a phrase what takes long.
     """
 
@@ -39,9 +39,13 @@ class KafkaServer:
         *,
         port: int = 0,
         heap: str = "384m",
+        logs: Path | None = None,
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self.name = "kafka"
+        self.grace = timedelta(seconds=10)
         self.data_dir = data_dir
+        self._logs = logs or data_dir
         self.port = port
         self._fixed_port = port != 0
         self._heap = heap
@@ -61,15 +65,21 @@ class KafkaServer:
         return self._process
 
     @property
+    def probe(self) -> str:
+        """How `anabranch_local.probes` asks it."""
+        return f"kafka://{self.bootstrap}"
+
+    @property
     def log(self) -> Path:
-        """The broker's own log."""
-        return self.data_dir / "kafka.log"
+        """The broker's own log. It bounds its size itself."""
+        return self._logs / "kafka.log"
 
     def launch(self) -> Process:
         """Format the folder if it is new and start the broker, without waiting for it. Blocks for a second or two."""
         if self._process is not None and self._process.alive:
             return self._process
         self.data_dir.mkdir(parents=True, exist_ok=True)
+        self._logs.mkdir(parents=True, exist_ok=True)
         if not self.port:
             self.port = free_port()
         config = self._configure()
@@ -81,7 +91,7 @@ class KafkaServer:
             done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
             if done.returncode:
                 raise StartError(f"formatting Kafka's storage failed:\n{done.stdout}{done.stderr}\n{tail(self.log)}")
-        self._process = Process([*java, "kafka.Kafka", str(config)], log=self.data_dir / "kafka.out")
+        self._process = Process([*java, "kafka.Kafka", str(config)], log=self._logs / "kafka.out")
         return self._process
 
     def start(self, *, deadline: timedelta = timedelta(seconds=60)) -> Self:
@@ -106,15 +116,8 @@ class KafkaServer:
         raise AssertionError("unreachable")
 
     def answers(self) -> bool:
-        """Whether the broker answers an ApiVersions request, which it does once it serves. Blocks for 1 s at most."""
-        request = struct.pack(">hhih", 18, 0, 1, -1)
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
-                connection.sendall(struct.pack(">i", len(request)) + request)
-                # An answer begins with its length; another program on the port would say something else.
-                return connection.recv(4)[:1] == b"\0"
-        except OSError:
-            return False
+        """Whether the broker serves requests now. Blocks for a second at most."""
+        return reason_unready(self.probe) is None
 
     def stop(self, *, grace: timedelta = timedelta(seconds=20)) -> None:
         """Stop cleanly, or by force after `grace`. Does nothing when it does not run."""

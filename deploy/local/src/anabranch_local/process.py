@@ -28,11 +28,16 @@ class StartError(RuntimeError):
     """A process did not come up. The message ends with the last lines of its log."""
 
 
+def guarded(command: Sequence[str]) -> list[str]:
+    """The command, made to die with the thread that runs it."""
+    return [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), *command]
+
+
 def _spawn(command: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path | None) -> subprocess.Popen[bytes]:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as out:
         return subprocess.Popen(  # noqa: S603 - the command is the caller's
-            [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), *command],
+            guarded(command),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from anabranch_local.golang import installed
+from anabranch_local.probes import reason_unready
 from anabranch_local.process import Process, StartError, await_ready, free_port
 
 VERSION = "1.39.0"
@@ -36,6 +35,7 @@ class WeaviateServer:
         http_port: REST; 0 picks a free one at the first start and keeps it.
         grpc_port: gRPC; likewise.
         api_key: Asked of every client, on every port; None lets everyone in.
+        log: File for its output; `weaviate.log` in the data folder when None.
         progress: Told in a phrase what takes long.
     """
 
@@ -46,9 +46,13 @@ class WeaviateServer:
         http_port: int = 0,
         grpc_port: int = 0,
         api_key: str | None = None,
+        log: Path | None = None,
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self.name = "weaviate"
+        self.grace = timedelta(seconds=10)
         self.data_dir = data_dir
+        self.log = log or data_dir / "weaviate.log"
         self.http_port = http_port
         self.grpc_port = grpc_port
         self._api_key = api_key
@@ -67,6 +71,11 @@ class WeaviateServer:
         return f"127.0.0.1:{self.grpc_port}"
 
     @property
+    def probe(self) -> str:
+        """How `anabranch_local.probes` asks it."""
+        return f"http://{self.http}/v1/.well-known/ready"
+
+    @property
     def process(self) -> Process:
         """The running server. Raises StartError before the first start."""
         if self._process is None:
@@ -82,7 +91,7 @@ class WeaviateServer:
         self.http_port = self.http_port or free_port()
         self.grpc_port = self.grpc_port or free_port()
         command = [str(program), "--host", "127.0.0.1", "--port", str(self.http_port), "--scheme", "http"]
-        self._process = Process(command, log=self.data_dir / "weaviate.log", env=self._environment(), cwd=self.data_dir)
+        self._process = Process(command, log=self.log, env=self._environment(), cwd=self.data_dir)
         return self._process
 
     def start(self, *, deadline: timedelta = timedelta(seconds=90)) -> Self:
@@ -107,12 +116,8 @@ class WeaviateServer:
         raise AssertionError("unreachable")
 
     def answers(self) -> bool:
-        """Whether it says it is ready. Blocks for 2 s at most."""
-        try:
-            with urllib.request.urlopen(f"http://{self.http}/v1/.well-known/ready", timeout=2) as answer:
-                return bool(answer.status == 200)  # noqa: PLR2004 - HTTP's OK
-        except (urllib.error.URLError, OSError):
-            return False
+        """Whether it says it is ready. Blocks for a second at most."""
+        return reason_unready(self.probe) is None
 
     def stop(self, *, grace: timedelta = timedelta(seconds=30)) -> None:
         """Stop cleanly, or by force after `grace`. Does nothing when it does not run."""
