@@ -12,7 +12,7 @@ from rich.table import Table
 
 from anabranch_cli.connection import data_option
 from anabranch_cli.output import DONE, FAILED, NOT_RUNNING, console, emit, errors, json_option, note
-from anabranch_local.state import State, find_data_dir, load_state
+from anabranch_local.state import DEFAULT_FOLDER, State, find_data_dir, load_state
 
 if TYPE_CHECKING:
     from anabranch_local.topology import Index, Options
