@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @overload
 async def poll_until(
-    probe: Callable[[], Awaitable[T]],
+    probe: Callable[[], Awaitable[T | None]],
     *,
     deadline: timedelta | float = ...,
     every: timedelta = ...,
@@ -23,7 +23,7 @@ async def poll_until(
 
 @overload
 async def poll_until(
-    probe: Callable[[], T],
+    probe: Callable[[], T | None],
     *,
     deadline: timedelta | float = ...,
     every: timedelta = ...,
