@@ -5,6 +5,7 @@ Value, key and headers are the original bytes; provenance is added in headers th
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,12 +13,13 @@ from enum import Enum
 from typing import Final
 
 from anabranch_bus.codec import readable_headers
-from anabranch_bus.events import record_id
+from anabranch_bus.events import Encoded, record_id
 from anabranch_bus.records import Raw
 
-__all__ = ["Cause", "DeadLetter", "Death", "bury", "exhume"]
+__all__ = ["Cause", "DeadLetter", "Death", "bury", "exhume", "mark", "marked", "name_of", "place_of"]
 
 PREFIX: Final = "dlq_"
+MARK: Final = "dlq_mark"
 REPLAYS: Final = "anabranch_replays"
 _REASON_LENGTH: Final = 2_000
 
@@ -87,6 +89,18 @@ class DeadLetter:
         return f"{self.letter_topic}/{self.letter_partition}@{self.letter_offset}"
 
 
+def name_of(error: BaseException) -> str:
+    """Return the class of an error, with its module unless it is a builtin."""
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def place_of(error: BaseException) -> str:
+    """Return where an error was raised: what one needs to find a bug, without the values in the stack."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({frames[-1].name}, {frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
+
+
 def bury(raw: Raw, death: Death, *, died_at: datetime, omit_body: bool = False) -> tuple[tuple[str, bytes], ...]:
     """Return the headers of the dead letter made of `raw`."""
     stated = readable_headers(raw).get("ce_id")
@@ -114,6 +128,26 @@ def bury(raw: Raw, death: Death, *, died_at: datetime, omit_body: bool = False) 
     # A record that was replayed and died again keeps one set of provenance: the latest.
     kept = tuple((name, value) for name, value in raw.headers if not name.startswith(PREFIX))
     return kept + tuple((PREFIX + name, value.encode()) for name, value in added.items())
+
+
+def mark(letter: DeadLetter, *, at: datetime) -> Encoded:
+    """Return a note for the dead-letter topic that `letter` was replayed; the letter itself cannot be changed."""
+    headers = {MARK: f"{letter.letter_partition}@{letter.letter_offset}", "dlq_marked_at": at.isoformat()}
+    return Encoded(
+        topic=letter.letter_topic,
+        key=letter.raw_key or b"",
+        value=b"",
+        headers=tuple((name, value.encode()) for name, value in headers.items()),
+    )
+
+
+def marked(raw: Raw) -> tuple[int, int] | None:
+    """Return (partition, offset) of the letter that `raw` notes as replayed; None when `raw` is a letter."""
+    note = next((value.decode("ascii", "replace") for name, value in raw.headers if name == MARK), None)
+    if note is None:
+        return None
+    partition, _, offset = note.partition("@")
+    return (int(partition), int(offset)) if partition.isdigit() and offset.isdigit() else (-1, -1)
 
 
 def exhume(raw: Raw) -> DeadLetter:

@@ -12,19 +12,19 @@ from __future__ import annotations
 
 import asyncio
 import random
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
 from anabranch_bus import tracing
-from anabranch_bus.dead_letters import Cause, Death, bury
+from anabranch_bus.dead_letters import Cause, Death, bury, name_of, place_of
 from anabranch_bus.events import Encoded, Event
-from anabranch_bus.policy import Limits, Policy
-from anabranch_bus.records import Batch, Outcome, Raw, Record, Unreadable
+from anabranch_bus.items import Item, is_outage, judge
+from anabranch_bus.policy import Backoff, Limits, Policy
+from anabranch_bus.records import Batch, Outcome, Raw, Unreadable
 from anabranch_bus.subscription import Subscription
-from anabranch_faults import Invalid, Overloaded, TooLarge, Transient, Unreachable
+from anabranch_faults import Invalid, TooLarge, Transient, Unreachable
 
 __all__ = ["Engine", "Port"]
 
@@ -50,14 +50,13 @@ class Port(Protocol):
         """A record became a dead letter, or was passed over where there are none."""
 
 
-@dataclass(slots=True, eq=False)
-class _Item:
-    raw: Raw
-    record: Record[Any] | None
-    unreadable: Unreadable | None
-    first_seen: datetime
-    attempts: int = 0
-    settled: bool = False
+@dataclass(slots=True)
+class _Waits:
+    """How often one piece of work waited, by kind, so that each kind's back-off grows on its own."""
+
+    outages: int = 0
+    others: int = 0
+    whole: int = 0
 
 
 class Engine:
@@ -81,85 +80,42 @@ class Engine:
         self._rng = rng or random.Random()  # noqa: S311  jitter, not a secret
         self._clock = clock
         self._limits = Limits(policy)
-        self._items: list[_Item] = []
+        self._items: list[Item] = []
 
     async def settle(self, raws: Sequence[Raw]) -> None:
         """Settle records of one partition, in order. Raises Halted; otherwise every record is done or dead."""
-        self._items = [self._item(raw) for raw in raws]
-        run: list[_Item] = []
+        now = self._clock()
+        self._items = [Item(raw=raw, read=self._subscription.decode(raw), first_seen=now) for raw in raws]
+        run: list[Item] = []
         for item in self._items:
-            if item.record is not None:
+            if isinstance(item.read, Unreadable):
+                await self._run(run)
+                run = []
+                await self._refuse(item, item.read)
+            else:
                 run.append(item)
-                continue
-            await self._run(run)
-            run = []
-            await self._refuse(item)
         await self._run(run)
 
     async def settle_unread(self, raw: Raw, *, times: int) -> None:
         """Send a record that ends the process to the dead letters, without looking at it. Raises Halted."""
-        item = _Item(raw=raw, record=None, unreadable=None, first_seen=self._clock(), attempts=times)
+        item = Item(raw=raw, read=self._subscription.decode(raw), first_seen=self._clock(), attempts=times)
         self._items = [item]
         reason = f"the process ended {times} times while it handled this record; it was not tried again"
         await self._bury(item, Cause.KILLED, error="ProcessEnded", reason=reason)
 
-    def _item(self, raw: Raw) -> _Item:
-        read = self._subscription.decode(raw)
-        if isinstance(read, Unreadable):
-            return _Item(raw=raw, record=None, unreadable=read, first_seen=self._clock())
-        return _Item(raw=raw, record=read, unreadable=None, first_seen=self._clock())
-
-    async def _run(self, items: list[_Item]) -> None:
+    async def _run(self, items: list[Item]) -> None:
         """Settle readable items; returns when all are."""
-        todo = items
-        tries = pauses = waits = 0
+        todo, waits = items, _Waits()
         while todo:
             try:
                 outcome = await self._call(todo)
-            except Invalid as fault:
-                if len(todo) == 1:
-                    return await self._bury_fault(todo[0], fault)
-                return await self._halves(todo)
-            except (Overloaded, Unreachable) as fault:
-                await self._pause(fault, pauses)
-                pauses += 1
-                continue
-            except Transient as fault:
-                if len(todo) > 1:
-                    tries += 1
-                    if tries >= _WHOLE_TRIES:
-                        return await self._halves(todo)
-                elif await self._charge(todo[0], fault):
-                    return None
-                await self._back_off(fault, waits)
-                waits += 1
-                continue
-            except Exception as bug:  # noqa: BLE001  whatever a handler raises has a fate, and a record to blame
-                if len(todo) > 1:
-                    return await self._halves(todo)
-                if await self._charge_bug(todo[0], bug):
-                    return None
-                await self._back_off(bug, waits)
-                waits += 1
-                continue
-            todo, fault = await self._apply(todo, outcome)
-            if fault is None:
-                continue
-            if isinstance(fault, Overloaded | Unreachable):
-                await self._pause(fault, pauses)
-                pauses += 1
-            elif todo:
-                await self._back_off(fault, waits)
-                waits += 1
-        return None
+            except Exception as error:  # noqa: BLE001  whatever a handler raises has a fate, and a record to blame
+                todo = await self._raised(todo, error, waits)
+            else:
+                todo = await self._apply(todo, outcome, waits)
 
-    async def _halves(self, items: list[_Item]) -> None:
-        middle = len(items) // 2
-        await self._run(items[:middle])
-        await self._run(items[middle:])
-
-    async def _call(self, items: list[_Item]) -> Outcome[Any]:
-        records = [item.record for item in items if item.record is not None]
+    async def _call(self, items: list[Item]) -> Outcome[Any]:
+        records = [item.record for item in items]
         subscription = self._subscription
         loop = asyncio.get_running_loop()
         started = loop.time()
@@ -178,95 +134,71 @@ class Engine:
             raise TypeError(f"the handler returned {type(outcome).__name__}, not an Outcome")
         return outcome
 
-    async def _apply(self, items: list[_Item], outcome: Outcome[Any]) -> tuple[list[_Item], Transient | None]:
-        """Give each item its fate; return those to handle again, and why."""
-        again: list[_Item] = []
-        invalid: list[tuple[_Item, Invalid]] = []
-        spent: list[tuple[_Item, Transient]] = []
-        done: dict[int, _Item] = {}
-        waiting: set[str] = set()
-        why: Transient | None = None
-        for item in items:
-            assert item.record is not None  # noqa: S101  only readable items are run
-            key, fault = item.record.key, outcome.fault_of(item.raw.offset)
-            if isinstance(fault, Invalid):
-                # Nothing of this key went ahead of it that should not: a dead letter has no effect to put in order.
-                invalid.append((item, fault))
-            elif key in waiting:
-                again.append(item)
-            elif isinstance(fault, Transient):
-                free = isinstance(fault, Overloaded | Unreachable)
-                item.attempts += not free
-                if not free and item.attempts >= self._policy.attempts:
-                    spent.append((item, fault))
-                    continue
-                if key:
-                    waiting.add(key)
-                again.append(item)
-                why = fault if why is None or free else why
-            else:
-                done[item.raw.offset] = item
-        refused = await self._publish_all([(o, e) for o, e in outcome.publications() if o in done])
+    async def _raised(self, items: list[Item], error: Exception, waits: _Waits) -> list[Item]:
+        """The handler raised over all of them. Return what is to be handled again, now that the wait is over."""
+        if isinstance(error, Transient) and is_outage(error):
+            await self._wait(error, waits)
+            return items
+        if len(items) > 1:
+            waits.whole += 1
+            if isinstance(error, Transient) and waits.whole < _WHOLE_TRIES:
+                await self._wait(error, waits)
+                return items
+            # One of them is the culprit: halving finds it in few calls, and lets its neighbours through.
+            middle = len(items) // 2
+            await self._run(items[:middle])
+            await self._run(items[middle:])
+            return []
+        (item,) = items
+        item.attempts += 1
+        if isinstance(error, Invalid):
+            await self._bury_fault(item, error)
+            return []
+        bug = not isinstance(error, Transient)
+        if item.attempts >= (self._policy.bug_attempts if bug else self._policy.attempts):
+            await self._bury(
+                item,
+                Cause.BUG if bug else Cause.EXHAUSTED,
+                error=name_of(error),
+                reason=f"{error}{place_of(error)}" if bug else str(error),
+            )
+            return []
+        await self._wait(error, waits)
+        return items
+
+    async def _apply(self, items: list[Item], outcome: Outcome[Any], waits: _Waits) -> list[Item]:
+        """Give each item the fate that the handler named. Return what is to be handled again."""
+        verdict = judge(items, outcome, attempts=self._policy.attempts)
+        refused = await self._publish_each(verdict.publications(outcome))
         for offset, too_large in refused.items():
-            invalid.append((done.pop(offset), too_large))
-        self._limits.done(len(done))
-        for item in done.values():
+            verdict.dead.append((verdict.done.pop(offset), too_large))
+        self._limits.done(len(verdict.done))
+        for item in verdict.done.values():
             item.settled = True
         self._advance()
-        for item, fault in sorted([*invalid, *spent], key=lambda pair: pair[0].raw.offset):
+        for item, fault in sorted(verdict.dead, key=lambda pair: pair[0].raw.offset):
             if isinstance(fault, Invalid):
+                item.attempts += 1
                 await self._bury_fault(item, fault)
             else:
-                await self._bury(item, Cause.EXHAUSTED, error=_name(fault), reason=str(fault))
-        return again, why
+                await self._bury(item, Cause.EXHAUSTED, error=name_of(fault), reason=str(fault))
+        if verdict.why is not None:
+            await self._wait(verdict.why, waits)
+        return verdict.again
 
-    async def _publish_all(self, publications: Sequence[tuple[int, Event]]) -> dict[int, TooLarge]:
-        """Publish in order; return the causes whose events are over the broker's limit."""
-        if not publications:
-            return {}
-        try:
-            await self._publish([event.encode() for _, event in publications])
-        except TooLarge:
-            pass
-        else:
-            return {}
-        refused: dict[int, TooLarge] = {}
-        for offset, event in publications:
-            if offset not in refused:
-                try:
-                    await self._publish([event.encode()])
-                except TooLarge as fault:
-                    refused[offset] = fault
-        return refused
-
-    async def _publish(self, encoded: Sequence[Encoded]) -> None:
-        n = 0
-        while True:
-            try:
-                return await self._port.publish(encoded)
-            except Unreachable as fault:
-                await self._pause(fault, n)
-                n += 1
-
-    async def _refuse(self, item: _Item) -> None:
+    async def _refuse(self, item: Item, unreadable: Unreadable) -> None:
         """An unreadable record: say so to whoever asked, then bury it."""
-        unreadable, answer = item.unreadable, self._subscription.unreadable
-        assert unreadable is not None  # noqa: S101  only unreadable items are refused
-        n = 0
+        answer, waits = self._subscription.unreadable, _Waits()
         while answer is not None:
-            item.attempts += 1
             try:
                 events = await answer(unreadable)
                 await self._publish([event.encode() for event in events])
                 break
-            except (Overloaded, Unreachable) as fault:
-                item.attempts -= 1
-                await self._pause(fault, n)
-            except Exception as error:  # noqa: BLE001  the record is unreadable whatever its answer is
+            except Exception as error:  # noqa: BLE001  the record is unreadable whatever becomes of its answer
+                item.attempts += not is_outage(error)
                 if item.attempts >= self._policy.bug_attempts:
                     break
-                await self._back_off(error, n)
-            n += 1
+                await self._wait(error, waits)
         await self._bury(
             item,
             Cause.UNREADABLE,
@@ -275,26 +207,11 @@ class Engine:
             counts=self._subscription.counts_unreadable,
         )
 
-    async def _charge(self, item: _Item, fault: Transient) -> bool:
-        item.attempts += 1
-        if item.attempts < self._policy.attempts:
-            return False
-        await self._bury(item, Cause.EXHAUSTED, error=_name(fault), reason=str(fault))
-        return True
-
-    async def _charge_bug(self, item: _Item, bug: Exception) -> bool:
-        item.attempts += 1
-        if item.attempts < self._policy.bug_attempts:
-            return False
-        await self._bury(item, Cause.BUG, error=_name(bug), reason=_where(bug))
-        return True
-
-    async def _bury_fault(self, item: _Item, fault: Invalid) -> None:
-        item.attempts += 1
-        await self._bury(item, Cause.INVALID, error=_name(fault), reason=str(fault), reason_code=fault.reason)
+    async def _bury_fault(self, item: Item, fault: Invalid) -> None:
+        await self._bury(item, Cause.INVALID, error=name_of(fault), reason=str(fault), reason_code=fault.reason)
 
     async def _bury(
-        self, item: _Item, cause: Cause, *, error: str, reason: str, reason_code: str = "", counts: bool = True
+        self, item: Item, cause: Cause, *, error: str, reason: str, reason_code: str = "", counts: bool = True
     ) -> None:
         if counts:
             self._limits.check()
@@ -326,13 +243,43 @@ class Engine:
             headers = bury(raw, death, died_at=died_at, omit_body=True)
             await self._publish([Encoded(topic=topic, key=key, value=b"", headers=headers)])
 
-    async def _pause(self, fault: Transient, n: int) -> None:
-        delay = self._policy.pause.wait(n, rng=self._rng, at_least=fault.retry_after)
-        await self._port.wait(delay, fault, paused=True)
+    async def _publish_each(self, publications: Sequence[tuple[int, Event]]) -> dict[int, TooLarge]:
+        """Publish in order; return the causes whose events are over the broker's limit."""
+        if not publications:
+            return {}
+        try:
+            await self._publish([event.encode() for _, event in publications])
+        except TooLarge:
+            pass
+        else:
+            return {}
+        refused: dict[int, TooLarge] = {}
+        for offset, event in publications:
+            if offset not in refused:
+                try:
+                    await self._publish([event.encode()])
+                except TooLarge as fault:
+                    refused[offset] = fault
+        return refused
 
-    async def _back_off(self, fault: Exception, n: int) -> None:
+    async def _publish(self, encoded: Sequence[Encoded]) -> None:
+        waits = _Waits()
+        while True:
+            try:
+                return await self._port.publish(encoded)
+            except Unreachable as fault:
+                await self._wait(fault, waits)
+
+    async def _wait(self, fault: Exception, waits: _Waits) -> None:
+        paused = is_outage(fault)
+        backoff: Backoff = self._policy.pause if paused else self._policy.retry
         hint = fault.retry_after if isinstance(fault, Transient) else None
-        await self._port.wait(self._policy.retry.wait(n, rng=self._rng, at_least=hint), fault, paused=False)
+        delay = backoff.wait(waits.outages if paused else waits.others, rng=self._rng, at_least=hint)
+        if paused:
+            waits.outages += 1
+        else:
+            waits.others += 1
+        await self._port.wait(delay, fault, paused=paused)
 
     def _advance(self) -> None:
         offset = None
@@ -342,15 +289,3 @@ class Engine:
             offset = item.raw.offset + 1
         if offset is not None:
             self._port.advance(offset)
-
-
-def _name(error: BaseException) -> str:
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _where(error: Exception) -> str:
-    """The error and the place it was raised: what one needs to find the bug, without the values in the stack."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({frames[-1].name}, {frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
-    return f"{error}{place}"

@@ -123,7 +123,7 @@ class Outcome(Generic[M]):
         self._ids: set[str] = set()
 
     def parse(self, fn: Callable[[M], T]) -> list[tuple[Record[M], T]]:
-        """Apply `fn` to every message not yet named; a record for which it raises Invalid is invalid, the rest go on."""
+        """Apply `fn` to every message not yet named; where it raises Invalid the record is invalid, the rest go on."""
         parsed: list[tuple[Record[M], T]] = []
         for record in self.batch:
             if record.offset in self._faults:

@@ -9,7 +9,7 @@ from typing import Any
 
 from anabranch.topics import Topic
 from anabranch_bus.codec import read
-from anabranch_bus.dead_letters import DeadLetter, exhume
+from anabranch_bus.dead_letters import DeadLetter, exhume, marked
 from anabranch_bus.events import Event
 from anabranch_bus.records import Batch, Outcome, Raw, Record, Unreadable
 
@@ -42,16 +42,16 @@ class Subscription:
         """Return the record in the form that the handler takes."""
         if self.read is not None:
             return read(self.read, raw)
-        letter = exhume(raw)
+        letter = None if marked(raw) else exhume(raw)
         return Record(
             topic=raw.topic,
             partition=raw.partition,
             offset=raw.offset,
-            key=letter.key,
+            key=letter.key if letter else "",
             message=letter,
-            event_id=letter.event_id,
-            time=letter.died_at,
-            headers=letter.headers,
+            event_id=letter.event_id if letter else "",
+            time=letter.died_at if letter else raw.timestamp,
+            headers=letter.headers if letter else {},
         )
 
     @property
@@ -76,7 +76,9 @@ def letters_subscription(topic: Topic[Any], *, of: str, group: str, handler: Let
     """Return the subscription of a reader of dead letters."""
 
     async def handle(batch: Batch[Any]) -> Outcome[Any]:
-        await handler([record.message for record in batch])
+        letters = [record.message for record in batch if record.message is not None]
+        if letters:
+            await handler(letters)
         return batch.outcome()
 
     return Subscription(

@@ -13,7 +13,7 @@ from typing import Final
 
 from opentelemetry.trace import SpanKind
 
-from anabranch_observability import parse_traceparent, span, traceparent
+from anabranch_observability import Attribute, parse_traceparent, span, traceparent
 from anabranch_observability.names.bus import Attr, Span
 
 __all__ = ["handling", "onward", "publishing"]
@@ -34,7 +34,7 @@ def onward(headers: Mapping[str, str]) -> dict[str, str]:
 def handling(topic: str, group: str, headers: Sequence[Mapping[str, str]]) -> AbstractContextManager[object]:
     """Span the handling of a batch."""
     alone = len(headers) == 1
-    attributes: dict[Attr, str | bool | int | float] = {
+    attributes: dict[Attribute, str | bool | int | float] = {
         Attr.SYSTEM: "kafka",
         Attr.OPERATION: "process",
         Attr.DESTINATION: topic,

@@ -58,8 +58,10 @@ class KafkaBus(Bus):
         try:
             async with asyncio.TaskGroup() as starting:
                 starting.create_task(self._out().start())
-                for reader in [*self._groups, *self._table_readers]:
-                    starting.create_task(reader.start(deadline=settings.start_timeout))
+                for group in self._groups:
+                    starting.create_task(group.start(deadline=settings.start_timeout))
+                for table in self._table_readers:
+                    starting.create_task(table.start(deadline=settings.start_timeout))
         except BaseExceptionGroup as errors:
             await self.stop()
             raise errors.exceptions[0] from errors

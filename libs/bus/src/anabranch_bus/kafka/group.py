@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -147,16 +148,12 @@ class Group:
             self.committer.note(tp, offset)
 
     def _full(self, tp: TopicPartition) -> None:
-        try:
+        with contextlib.suppress(IllegalStateError):  # being revoked
             self.reader.client.pause(tp)
-        except IllegalStateError:
-            pass  # being revoked
 
     def _room(self, tp: TopicPartition) -> None:
-        try:
+        with contextlib.suppress(IllegalStateError):  # being revoked
             self.reader.client.resume(tp)
-        except IllegalStateError:
-            pass  # being revoked
 
     def _halted(self, tp: TopicPartition, reason: str) -> None:
         """Stop the whole topic: its other partitions are read by the same code."""
@@ -192,7 +189,6 @@ def dump_stacks(reason: str) -> None:
     print(f"--- stuck: {reason}", file=sys.stderr)  # noqa: T201  a dump is no log line
     for task in asyncio.all_tasks():
         task.print_stack(limit=12, file=sys.stderr)
-    try:
-        faulthandler.dump_traceback(file=sys.__stderr__)
-    except (AttributeError, OSError, ValueError):
-        pass  # standard error is not a file here
+    if sys.__stderr__ is not None:
+        with contextlib.suppress(OSError, ValueError):  # standard error is no file here
+            faulthandler.dump_traceback(file=sys.__stderr__)

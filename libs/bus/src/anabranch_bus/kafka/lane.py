@@ -1,4 +1,4 @@
-"""One partition at work: takes fetched records, cuts batches, lets the engine settle them, says what may be committed."""
+"""One partition at work: takes fetched records, cuts batches, lets the engine settle them, says what to commit."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 from anabranch_bus.dead_letters import Death
 from anabranch_bus.engine import Engine
 from anabranch_bus.events import Encoded
+from anabranch_bus.kafka.client import raw_of
 from anabranch_bus.kafka.settings import BusSettings
 from anabranch_bus.marks import Gate, Mark, Marks
 from anabranch_bus.policy import Halted
@@ -216,9 +217,16 @@ class Lane:
                 self.state = State.HALTED
                 self._owner.halted(self.tp, str(halt))
                 return
+            except Exception as error:
+                # The engine has a fate for whatever a handler raises; this is the bus itself. Going on would skip.
+                log.exception(names.Log.CONSUMER_FAILED, **self._where(), error=type(error).__name__)
+                self._owner.halted(self.tp, f"the bus failed: {error!r}")
+                return
             self._marks.clear()
             self._busy_until, self._last_batch = self._loop.time(), len(batch)
-            self.state = State.HALTED if self._halting else State.IDLE
+            self.state = State.IDLE
+        if self._halting:
+            self.state = State.HALTED
 
     async def _settle(self, batch: list[Raw]) -> None:
         suspected, first, last = self._suspected, batch[0].offset, batch[-1].offset
@@ -250,7 +258,7 @@ class Lane:
                 break
             self._queue.popleft()
             self._bytes -= _size(record)
-            batch.append(_raw(record))
+            batch.append(raw_of(record))
         self.oldest = batch[0].timestamp
         half = self._settings.max_buffer_bytes // 2, self._settings.max_buffer_records // 2
         if self._is_full and self._bytes <= half[0] and len(self._queue) <= half[1]:
@@ -280,16 +288,5 @@ class Lane:
 
 
 def _size(record: ConsumerRecord[Any, Any]) -> int:
-    return max(record.serialized_value_size, 0) + max(record.serialized_key_size, 0) + _ENVELOPE
-
-
-def _raw(record: ConsumerRecord[Any, Any]) -> Raw:
-    return Raw(
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        timestamp=datetime.fromtimestamp(record.timestamp / 1000, UTC),
-        key=record.key,
-        value=record.value,
-        headers=record.headers,
-    )
+    size: int = max(record.serialized_value_size, 0) + max(record.serialized_key_size, 0) + _ENVELOPE
+    return size

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
@@ -77,8 +78,8 @@ class Publisher:
             except KafkaError as error:
                 await self._failed(producer, error)
             for future in futures:
-                if (error := future.exception()) is not None:
-                    await self._failed(producer, error)
+                if (refusal := future.exception()) is not None:
+                    await self._failed(producer, refusal)
         histogram(names.PUBLISH_SECONDS).observe(loop.time() - started)
         for one in encoded:
             counter(names.PUBLISHED).labels(one.topic).inc()
@@ -99,10 +100,10 @@ class Publisher:
             one.topic, value=one.value, key=one.key or None, headers=list(one.headers)
         )
         self._unacknowledged[id(one)] = (one, future)
-        future.add_done_callback(lambda done, key=id(one): self._forget(done, key))
+        future.add_done_callback(partial(self._forget, id(one)))
         return future
 
-    def _forget(self, done: asyncio.Future[Any], key: int) -> None:
+    def _forget(self, key: int, done: asyncio.Future[Any]) -> None:
         self._unacknowledged.pop(key, None)
         if not done.cancelled():
             done.exception()  # looked at, so that nobody is told that nobody looked

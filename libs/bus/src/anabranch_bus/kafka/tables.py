@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from faststream.kafka import KafkaBroker
 
 from anabranch_bus.codec import read
+from anabranch_bus.kafka.client import raw_of
 from anabranch_bus.kafka.reader import Reader, Records
 from anabranch_bus.kafka.settings import BusSettings
 from anabranch_bus.policy import Backoff
@@ -81,16 +82,7 @@ class TableReader:
 
     async def _take(self, records: Records) -> None:
         for record in records:
-            raw = Raw(
-                topic=record.topic,
-                partition=record.partition,
-                offset=record.offset,
-                timestamp=datetime.fromtimestamp(record.timestamp / 1000, UTC),
-                key=record.key,
-                value=record.value,
-                headers=record.headers,
-            )
-            await self._apply(raw)
+            await self._apply(raw_of(record))
 
     async def _apply(self, raw: Raw) -> None:
         entry = read(self._table.topic, raw)

@@ -144,7 +144,7 @@ class Watch:
             try:
                 await work
             except Unreachable as fault:
-                log.error(names.Log.CONSUMER_FAILED, reader=name, error="Unreachable", reason=str(fault))
+                log.warning(names.Log.CONSUMER_FAILED, reader=name, error="Unreachable", reason=str(fault))
 
         self._restarts[name] = asyncio.create_task(go(), name=f"restart of {name}")
 
