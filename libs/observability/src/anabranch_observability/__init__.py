@@ -10,7 +10,7 @@ from anabranch_observability.context import adopt, new_trace, parse_traceparent,
 from anabranch_observability.logs import Format, Level, Logger, bind, configure_logs, get_logger
 from anabranch_observability.metrics import CONTENT_TYPE, UnknownName, counter, exposition, gauge, histogram
 from anabranch_observability.names import Attribute, CounterName, GaugeName, HistogramName, LogEvent, SpanName
-from anabranch_observability.tracing import enabled, span, tracer
+from anabranch_observability.tracing import enabled, span, switch, tracer, wanted
 
 __all__ = [
     "CONTENT_TYPE",
@@ -57,10 +57,11 @@ def configure(*, service: str, level: Level = "info", format: Format = "auto") -
     if faults:
         raise UndeclaredNames("; ".join(faults))
     configure_logs(service=service, level=level, format=format)
-    if enabled():
+    if wanted():
         from anabranch_observability import otlp  # noqa: PLC0415  the SDK costs 100 ms and is not wanted otherwise
 
         otlp.start(service=service)
+        switch(on=True)
 
 
 def shutdown() -> None:
@@ -68,4 +69,5 @@ def shutdown() -> None:
     if enabled():
         from anabranch_observability import otlp  # noqa: PLC0415  as in configure
 
+        switch(on=False)
         otlp.stop()

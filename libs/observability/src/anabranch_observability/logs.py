@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, TextIO, cast
 
 import structlog
 from opentelemetry import trace
@@ -33,6 +33,19 @@ _QUIET = (
     "grpc",
     "asyncio",
 )
+
+
+_processors: list[Any] = []
+
+
+class _Stderr:
+    """Standard error as it is at the time of writing: it may have been redirected since the logger was made."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 class Logger(Protocol):
@@ -92,17 +105,19 @@ def configure_logs(*, service: str, level: Level, format: Format) -> None:  # no
         ]
     else:
         last += [_in_order, structlog.processors.JSONRenderer(default=str, ensure_ascii=False)]
+    # The same list every time: loggers that were made before keep it, and follow.
+    _processors[:] = [*shared, _declared_only, *last]
     structlog.configure(
-        processors=[*shared, _declared_only, *last],
+        processors=_processors,
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Stderr())),
         cache_logger_on_first_use=True,
     )
     _bridge(number, shared, last)
 
 
 def _bridge(level: int, shared: list[Any], last: list[Any]) -> None:
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(cast("TextIO", _Stderr()))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, _foreign],

@@ -13,15 +13,29 @@ from opentelemetry.trace import NonRecordingSpan, Span, SpanKind
 from anabranch_observability.context import new_trace, parse_traceparent
 from anabranch_observability.names import Attribute, SpanName
 
-__all__ = ["enabled", "span", "tracer"]
+__all__ = ["enabled", "span", "switch", "tracer", "wanted"]
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _DISABLED = "OTEL_SDK_DISABLED"
 
 
-def enabled() -> bool:
-    """Is an OTLP endpoint configured? Read from the environment; `configure()` acts on it."""
+_exporting = False
+
+
+def wanted() -> bool:
+    """Does the environment ask for traces?"""
     return bool(os.environ.get(ENDPOINT)) and os.environ.get(_DISABLED, "").lower() != "true"
+
+
+def switch(*, on: bool) -> None:
+    """Say whether spans are recorded from now on. For `configure()`, and for tests with a provider of their own."""
+    global _exporting  # noqa: PLW0603  one switch a process, read on every call
+    _exporting = on
+
+
+def enabled() -> bool:
+    """Are spans recorded? False until `configure()` found an OTLP endpoint."""
+    return _exporting
 
 
 def tracer() -> trace.Tracer:

@@ -17,13 +17,13 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, Span, SpanKind
 
-from anabranch_faults import Invalid, TooLarge, Unauthenticated
+from anabranch_faults import Invalid, TooLarge, Unauthenticated, Unreachable
 from anabranch_observability import adopt, counter, enabled, gauge, get_logger, histogram, parse_traceparent, tracer
 from anabranch_observability.names import rpc as names
 from anabranch_rpc.errors import DETAILS_KEY, Errors, Status, status_of
 from anabranch_rpc.scope import Scope, enter
 
-__all__ = ["Authenticate", "Policy", "wrap"]
+__all__ = ["Authenticate", "Draining", "Policy", "wrap"]
 
 log = get_logger()
 
@@ -45,6 +45,28 @@ _CLIENT_CODES = frozenset(
 _CODES_BY_NUMBER = {code.value[0]: code for code in StatusCode}
 
 
+class Draining:
+    """Ends the calls that would never end by themselves when the server stops."""
+
+    def __init__(self) -> None:
+        """Nothing is open."""
+        self.begun = False
+        self._open: set[asyncio.Task[Any]] = set()
+
+    def join(self) -> None:
+        """The current task serves a call without a deadline."""
+        task = asyncio.current_task()
+        if task is not None:
+            self._open.add(task)
+            task.add_done_callback(self._open.discard)
+
+    def begin(self) -> None:
+        """End them all: their callers are told to connect again, elsewhere."""
+        self.begun = True
+        for task in tuple(self._open):
+            task.cancel()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """What a server asks of every call of a method."""
@@ -54,6 +76,7 @@ class Policy:
     deadline_required: bool
     default_deadline: timedelta | None
     max_request_bytes: int
+    draining: Draining
 
 
 class _Call:
@@ -83,7 +106,9 @@ class _Call:
                 raise Invalid("a deadline is required: set a timeout on the call", reason="DEADLINE_REQUIRED")
             if policy.default_deadline is not None:
                 left = imposed = policy.default_deadline.total_seconds()
-        if left is not None:
+        if left is None:
+            policy.draining.join()
+        else:
             self._scope.expires = monotonic() + left
         if policy.authenticate is not None:
             principal = await policy.authenticate(metadata)
@@ -105,6 +130,12 @@ class _Call:
 
     async def fail(self, error: BaseException) -> None:
         """Answer with the status for `error`. Never returns normally, except for a handler that aborted by itself."""
+        draining = self._method.policy.draining.begun
+        if isinstance(error, asyncio.CancelledError) and draining and not self._context.cancelled():
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+            error = Unreachable("the server stops: connect again")
         if isinstance(error, asyncio.CancelledError):
             self._code = StatusCode.CANCELLED
             log.debug(names.Log.REQUEST_CANCELLED, method=self._method.name, ms=self._ms())

@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from anabranch_observability import get_logger
 from anabranch_observability.names import rpc as names
 from anabranch_rpc.errors import CODES, Errors
-from anabranch_rpc.handlers import Authenticate, Policy, wrap
+from anabranch_rpc.handlers import Authenticate, Draining, Policy, wrap
 
 __all__ = ["MAX_MESSAGE_BYTES", "Server", "Servicer"]
 
@@ -67,6 +67,7 @@ class Server:
         self._addresses: tuple[str, ...] = ()
         self._health = health.aio.HealthServicer()
         self._stopped = False
+        self._draining = Draining()
 
         def policy_of(method: str) -> Policy:
             return Policy(
@@ -77,6 +78,7 @@ class Server:
                 max_request_bytes=next(
                     (limit for name, limit in larger.items() if _matches(method, (name,))), max_message_bytes
                 ),
+                draining=self._draining,
             )
 
         capture = _Capture()
@@ -123,11 +125,15 @@ class Server:
             await self._health.set(name, status)
 
     async def stop(self, grace: timedelta = timedelta(seconds=10)) -> None:
-        """Say NOT_SERVING, take no new calls, let running ones finish within `grace`, cancel the rest. Idempotent."""
+        """Say NOT_SERVING, take no new calls, let running ones finish within `grace`, cancel the rest. Idempotent.
+
+        Calls without a deadline are ended at once, with UNAVAILABLE: they would outlast any grace.
+        """
         if self._stopped or self._server is None:
             return
         self._stopped = True
         await self._health.enter_graceful_shutdown()
+        self._draining.begin()
         await self._server.stop(grace.total_seconds())
         log.info(names.Log.SERVER_STOPPED, addresses=list(self._addresses))
 
