@@ -15,7 +15,7 @@ from typing import Self
 from anabranch_local.jars import kafka_classpath
 from anabranch_local.java import find_java
 from anabranch_local.probes import reason_unready
-from anabranch_local.process import Process, StartError, await_ready, free_port, tail
+from anabranch_local.process import Process, StartError, await_ready, free_port, port_is_free, tail
 
 _TRIES = 3
 
@@ -82,6 +82,8 @@ class KafkaServer:
         self._logs.mkdir(parents=True, exist_ok=True)
         if not self.port:
             self.port = free_port()
+        elif not port_is_free(self.port):
+            raise StartError(f"Kafka cannot have port {self.port}: it is already in use")
         config = self._configure()
         java = self._java()
         if not (self.data_dir / "log" / "meta.properties").exists():
@@ -184,6 +186,9 @@ def _settings(*, data: Path, port: int, controller: int) -> Sequence[tuple[str, 
         ("share.coordinator.state.topic.replication.factor", 1),
         ("share.coordinator.state.topic.min.isr", 1),
         ("min.insync.replicas", 1),
+        # After a crash the broker may register again only once its former session is over: nine seconds by default.
+        ("broker.session.timeout.ms", 3000),
+        ("broker.heartbeat.interval.ms", 500),
         # Internal topics in few partitions: they are created while the first consumer waits.
         ("offsets.topic.num.partitions", 4),
         ("offsets.topic.segment.bytes", 16 * mib),

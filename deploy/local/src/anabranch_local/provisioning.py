@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -94,14 +95,24 @@ async def provision(
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=milliseconds)
     await admin.start()
     try:
-        existing = set(await admin.list_topics()) & set(by_name)
-        missing = [spec for name, spec in by_name.items() if name not in existing]
-        created = await _create(admin, missing, replication_factor)
-        existing.update(spec.name for spec in missing if spec.name not in created)
-        differing = await _compare(admin, [by_name[name] for name in sorted(existing)])
-        updated = await _align(admin, [by_name[name] for name in sorted(existing)])
+        async with asyncio.timeout(patience.total_seconds()):
+            return await _bring_about(admin, by_name, replication_factor)
+    except TimeoutError:
+        raise ProvisioningError(f"the topics had no leaders after {patience}") from None
     finally:
         await admin.close()
+
+
+async def _bring_about(
+    admin: AIOKafkaAdminClient, by_name: Mapping[str, TopicSpec], replication_factor: int
+) -> Provisioned:
+    existing = set(await admin.list_topics()) & set(by_name)
+    missing = [spec for name, spec in by_name.items() if name not in existing]
+    created = await _create(admin, missing, replication_factor)
+    existing.update(spec.name for spec in missing if spec.name not in created)
+    await _await_leaders(admin, list(by_name))
+    differing = await _compare(admin, [by_name[name] for name in sorted(existing)])
+    updated = await _align(admin, [by_name[name] for name in sorted(existing)])
     return Provisioned(created=tuple(created), updated=tuple(updated), differing=tuple(differing))
 
 
@@ -119,6 +130,15 @@ async def _create(admin: AIOKafkaAdminClient, missing: list[TopicSpec], replicat
     if refused:
         raise ProvisioningError("the broker refused " + "; ".join(refused))
     return created
+
+
+async def _await_leaders(admin: AIOKafkaAdminClient, names: list[str]) -> None:
+    # The controller answers before the brokers know; a client in between would be told there is no such topic.
+    while any(  # noqa: ASYNC110 - the broker tells nobody
+        topic["error_code"] or any(partition["error_code"] for partition in topic["partitions"])
+        for topic in await admin.describe_topics(names)
+    ):
+        await asyncio.sleep(0.02)
 
 
 async def _compare(admin: AIOKafkaAdminClient, present: list[TopicSpec]) -> list[Difference]:

@@ -11,7 +11,7 @@ from typing import Self
 
 from anabranch_local.golang import installed
 from anabranch_local.probes import reason_unready
-from anabranch_local.process import Process, StartError, await_ready, free_port
+from anabranch_local.process import Process, StartError, await_ready, free_port, port_is_free
 
 VERSION = "1.39.0"
 _PACKAGE = "github.com/weaviate/weaviate/cmd/weaviate-server"
@@ -90,6 +90,9 @@ class WeaviateServer:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.http_port = self.http_port or free_port()
         self.grpc_port = self.grpc_port or free_port()
+        for port in (self.http_port, self.grpc_port):
+            if not port_is_free(port):
+                raise StartError(f"Weaviate cannot have port {port}: it is already in use")
         command = [str(program), "--host", "127.0.0.1", "--port", str(self.http_port), "--scheme", "http"]
         self._process = Process(command, log=self.log, env=self._environment(), cwd=self.data_dir)
         return self._process
