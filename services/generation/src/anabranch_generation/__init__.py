@@ -1,1 +1,1 @@
-"""Prompt and contexts to a streamed answer with citations."""
+"""Passages in, a streamed and cited answer out."""

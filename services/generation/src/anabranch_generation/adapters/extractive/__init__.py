@@ -1,0 +1,1 @@
+"""Answers quoted from the passages, without a model: no weights, no network."""
