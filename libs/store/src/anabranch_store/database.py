@@ -71,8 +71,8 @@ class Database:
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """All or nothing: committed when the block ends, rolled back when it raises.
 
-        On SQLite a writer from its first moment (BEGIN IMMEDIATE), one at a time: use `reading()` to read only, and do
-        not await other services inside. Raises Unreachable when the database is away, Transient on a deadlock;
+        On SQLite a writer from its first statement (BEGIN IMMEDIATE), one at a time: use `reading()` to read only,
+        and do not await other services inside. Raises Unreachable when the database is away, Transient on a deadlock;
         IntegrityError passes through. Objects stay readable after the commit.
         """
         if self.dialect == "sqlite":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
@@ -21,6 +23,9 @@ __all__ = ["SchemaAhead", "upgrade"]
 
 log = get_logger()
 
+# Alembic's `op` is one global: two migrations of one process, of two schemas, would write into each other.
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+
 
 class SchemaAhead(RuntimeError):  # noqa: N818  reads as what went wrong
     """The database was migrated by a newer program, or by another service."""
@@ -29,6 +34,11 @@ class SchemaAhead(RuntimeError):  # noqa: N818  reads as what went wrong
 async def upgrade(engine: AsyncEngine, *, path: Path | None, schema: str, package: str) -> None:
     """Bring the database to the newest revision of `package`, in one transaction, under a lock."""
     script = _script(package)
+    async with _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+        await _upgrade(engine, path, schema, script)
+
+
+async def _upgrade(engine: AsyncEngine, path: Path | None, schema: str, script: ScriptDirectory) -> None:
     if engine.dialect.name == "postgresql":
         async with engine.begin() as connection:
             key = locks.advisory_key(schema, "migrate")
