@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from anabranch import topics
+from anabranch_rpc import Servicer, connect
 from anabranch_testkit import poll_until
-from anabranch_testkit.plugin import WeaviateEndpoints
+from anabranch_testkit.plugin import Serve, WeaviateEndpoints
 
 
 async def test_polling_returns_the_first_true_value() -> None:
@@ -89,3 +92,12 @@ async def test_postgres_runs_as_somebody_who_is_not_root(postgres: str) -> None:
         version = (await connection.execute(text("show server_version_num"))).scalar_one()
     await engine.dispose()
     assert int(version) >= 180_000
+
+
+async def test_a_server_in_this_process_answers_health(grpc_server: Serve) -> None:
+    instance, add = health.aio.HealthServicer(), lambda *_: None
+    target = await grpc_server(Servicer(instance, add, "test.v1.Nothing"))
+    async with connect(target) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)  # its methods are attributes made at run time
+        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING

@@ -102,6 +102,7 @@ def compose(options: Options, state: State, progress: Callable[[str], None]) -> 
     } | {"gateway": grpc}
     state = replace(
         state,
+        tenant=os.environ.get("ANABRANCH_GATEWAY_TENANT", state.tenant),
         grpc=grpc,
         http=f"http://127.0.0.1:{ports['http']}",
         kafka=kafka.bootstrap,

@@ -7,11 +7,12 @@ import itertools
 import re
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,8 +22,10 @@ from anabranch_testkit.postgres import PostgresServer
 
 if TYPE_CHECKING:
     from anabranch_local.kafka import KafkaServer
+    from anabranch_rpc import Servicer
 
 Unique = Callable[[str], str]
+Serve = Callable[..., Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +127,28 @@ def poll_until() -> object:
 def free_port() -> Callable[[], int]:
     """A function that gives a loopback port nobody listens on."""
     return process.free_port
+
+
+@pytest.fixture
+async def grpc_server(short_dir: Path) -> AsyncIterator[Serve]:
+    """Serves servicers by `anabranch_rpc.Server` in this event loop: `target = await grpc_server(servicer, ...)`.
+
+    Takes the options of `Server` by name. Stopped after the test.
+    """
+    from anabranch_rpc import Server  # noqa: PLC0415 - most test runs need no gRPC
+
+    servers: list[Server] = []
+
+    async def serve(*servicers: Servicer, **options: Any) -> str:
+        server = Server(servicers, listen=f"unix:{short_dir / f'{len(servers)}.sock'}", **options)
+        await server.start()
+        servers.append(server)
+        await server.set_serving(serving=True)
+        return server.address
+
+    yield serve
+    for server in servers:
+        await server.stop(timedelta(seconds=1))
 
 
 @pytest.fixture
