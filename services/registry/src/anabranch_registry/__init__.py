@@ -1,1 +1,1 @@
-"""Variants and the routing that every replica follows."""
+"""Variants, and which of them serves whom. See README.md."""

@@ -1,0 +1,50 @@
+"""The composition root: the one place that names concrete classes."""
+
+from __future__ import annotations
+
+from anabranch_bus import Bus
+from anabranch_registry.adapters.ledger import SqlLedger
+from anabranch_registry.application import (
+    CreateVariant,
+    GetRouting,
+    GetVariant,
+    ListVariants,
+    OpenRegistry,
+    SetRouting,
+)
+from anabranch_registry.entrypoints import kafka, rpc
+from anabranch_registry.settings import Settings
+from anabranch_runtime import Service
+from anabranch_store import Database, OutboxRelay
+
+__all__ = ["build", "database_of"]
+
+
+def database_of(url: str) -> Database:
+    """Return the registry's database at `url`."""
+    return Database(url, schema="registry", migrations="anabranch_registry.adapters.migrations")
+
+
+def build(settings: Settings, *, bus: Bus) -> Service:
+    """Wire the service."""
+    database = database_of(settings.database_url)
+    ledger = SqlLedger(database, encode=kafka.encoded)
+    relay = OutboxRelay(database, bus.publish_encoded)
+    return Service(
+        name="registry",
+        bus=bus,
+        rpc=[
+            rpc.servicer(
+                rpc.UseCases(
+                    create=CreateVariant(ledger),
+                    get=GetVariant(ledger),
+                    list=ListVariants(ledger),
+                    routing=GetRouting(ledger),
+                    set=SetRouting(ledger),
+                )
+            )
+        ],
+        starting=[database.migrate, OpenRegistry(ledger)],
+        background=[relay.run],
+        closing=[database.close],
+    )

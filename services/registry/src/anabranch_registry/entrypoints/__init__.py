@@ -1,0 +1,1 @@
+"""Ways in and out: gRPC, and the routing topic."""
