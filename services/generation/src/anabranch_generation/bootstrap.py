@@ -20,10 +20,15 @@ from anabranch_runtime import Service
 log = get_logger()
 
 
-async def build(settings: Settings, *, bus: Bus | None = None, loaded: Mapping[str, Backend] | None = None) -> Service:
+async def build(
+    settings: Settings,
+    *,
+    bus: Bus | None = None,  # noqa: ARG001  every service is handed one
+    loaded: Mapping[str, Backend] | None = None,
+) -> Service:
     """Loads the backends and wires the service. `loaded` stands in for the backends of the settings.
 
-    Takes no part in Kafka: `bus` is what every service is handed, and is left alone. Raises Invalid, in a sentence,
+    Takes no part in Kafka: the bus is left alone. Raises Invalid, in a sentence,
     when a backend cannot be loaded.
     """
     backends = Backends(loaded or {name: _load(name, settings) for name in settings.names})

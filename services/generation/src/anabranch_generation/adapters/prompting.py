@@ -140,5 +140,5 @@ def _rendered(source: str, part: str, values: dict[str, object]) -> str:
 @lru_cache(maxsize=256)
 def _compiled(source: str) -> Template:
     # Not HTML: what a chat model reads is plain text.
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)  # noqa: S701  see above
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
     return environment.from_string(source)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import timedelta
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import grpc
 
@@ -22,6 +22,8 @@ from anabranch_observability import Attribute, counter, gauge, histogram, span
 from anabranch_observability.names import generation as names
 from anabranch_rpc import Servicer, deadline
 
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
 # What is kept back of the caller's deadline, so that an answer cut short still arrives.
 _RESERVE: Final = timedelta(milliseconds=50)
 
@@ -35,8 +37,10 @@ class GenerationServer(GenerationServiceServicer):
         self._condense = condense
         self._backends = backends
 
-    async def Generate(
-        self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext[Any, Any]
+    async def Generate(  # noqa: N802  the contract's name
+        self,
+        request: pb.GenerateRequest,
+        context: Context,  # noqa: ARG002  the contract's signature
     ) -> AsyncIterator[pb.GenerateResponse]:
         """Stream the answer; cancelling it stops the backend."""
         parsed = request_from(request)
@@ -60,8 +64,10 @@ class GenerationServer(GenerationServiceServicer):
         finally:
             gauge(names.ANSWERS_RUNNING).dec()
 
-    async def Condense(
-        self, request: pb.CondenseRequest, context: grpc.aio.ServicerContext[Any, Any]
+    async def Condense(  # noqa: N802  the contract's name
+        self,
+        request: pb.CondenseRequest,
+        context: Context,  # noqa: ARG002  the contract's signature
     ) -> pb.CondenseResponse:
         """Rewrite a follow-up."""
         with span(names.Span.CONDENSE):
@@ -70,8 +76,10 @@ class GenerationServer(GenerationServiceServicer):
             )
         return pb.CondenseResponse(question=condensed.question, changed=condensed.changed)
 
-    async def ListBackends(
-        self, request: pb.ListBackendsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    async def ListBackends(  # noqa: N802  the contract's name
+        self,
+        request: pb.ListBackendsRequest,  # noqa: ARG002  the contract's signature
+        context: Context,  # noqa: ARG002  the contract's signature
     ) -> pb.ListBackendsResponse:
         """List what was loaded, the default first."""
         return pb.ListBackendsResponse(

@@ -15,6 +15,7 @@ from anabranch_generation.adapters.extractive.question import Question, Wanted
 from anabranch_generation.adapters.extractive.shapes import Shapes, fits
 from anabranch_generation.adapters.extractive.text import STOP, bigrams, sentences, words
 from anabranch_generation.domain import Passage
+from anabranch_generation.domain.vocabulary import vocabulary
 
 Rows = NDArray[np.float64]
 
@@ -43,7 +44,9 @@ class Candidate:
     similarity: float | None
 
 
-_PRONOUNS: Final = frozenset("he she it they this these that those his her its their the such".split())
+_PRONOUNS: Final = vocabulary(
+    "he she it they this these that those his her its their the such",
+)
 _CACHE_SIZE: Final = 4096
 _cache: OrderedDict[tuple[str, tuple[tuple[int, int], ...]], tuple[Analysed, ...]] = OrderedDict()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -24,49 +25,45 @@ class Wanted(Enum):
     THING = "thing"
 
 
-_RULES: Final = tuple(
-    (re.compile(pattern), wanted)
-    for pattern, wanted in (
-        (
-            r"\bhow (?:many|much|old|tall|long|far|big|large|high|deep|heavy|fast|often|wide|hot|cold|close)\b",
-            Wanted.NUMBER,
-        ),
+# The rule that fits nearest to the question's beginning tells.
+_PATTERNS: Final[Mapping[Wanted, tuple[str, ...]]] = {
+    Wanted.NUMBER: (
+        r"\bhow (?:many|much|old|tall|long|far|big|large|high|deep|heavy|fast|often|wide|hot|cold|close)\b",
         (
             r"\b(?:what|which) (?:\w+ )?(?:number|percent|percentage|population|amount|age|size|length|height|distance"
-            r"|temperature|rank|cost|price|speed|rate|proportion|fraction|budget|salary|total)\b",
-            Wanted.NUMBER,
+            r"|temperature|rank|cost|price|speed|rate|proportion|fraction|budget|salary|total)\b"
         ),
-        (r"\b(?:population|percentage|number|amount|length|height|cost|price) of\b", Wanted.NUMBER),
-        (r"^(?:\w+ )?when\b|, when\b|\b(?:what time|what day)\b", Wanted.DATE),
-        (
-            r"\b(?:what|which|in what|in which) (?:\w+ )?(?:year|years|date|month|decade|century|day|era|period)\b",
-            Wanted.DATE,
-        ),
-        (r"^(?:\w+ )?(?:who|whom|whose)\b|, (?:who|whom|whose)\b", Wanted.PERSON),
+        r"\b(?:population|percentage|number|amount|length|height|cost|price) of\b",
+    ),
+    Wanted.DATE: (
+        r"^(?:\w+ )?when\b|, when\b|\b(?:what time|what day)\b",
+        r"\b(?:what|which|in what|in which) (?:\w+ )?(?:year|years|date|month|decade|century|day|era|period)\b",
+    ),
+    Wanted.PERSON: (
+        r"^(?:\w+ )?(?:who|whom|whose)\b|, (?:who|whom|whose)\b",
         (
             r"\b(?:what|which) (?:\w+ )?(?:person|actor|actress|president|king|queen|author|singer|artist|composer"
-            r"|scientist|player|director|writer|poet|leader|emperor|pope|general|philosopher|architect)\b",
-            Wanted.PERSON,
+            r"|scientist|player|director|writer|poet|leader|emperor|pope|general|philosopher|architect)\b"
         ),
-        (r"^(?:\w+ )?where\b|, where\b", Wanted.PLACE),
+    ),
+    Wanted.PLACE: (
+        r"^(?:\w+ )?where\b|, where\b",
         (
-            r"\b(?:what|which) (?:\w+ )?(?:city|cities|country|countries|state|states|county|town|region|continent|place"
-            r"|location|area|province|island|river|street|neighborhood|capital|district|village|nation)\b",
-            Wanted.PLACE,
+            r"\b(?:what|which) (?:\w+ )?(?:city|cities|country|countries|state|states|county|town|region|continent"
+            r"|place|location|area|province|island|river|street|neighborhood|capital|district|village|nation)\b"
         ),
-        (
-            r"\b(?:why|what (?:was|is|were|are) the (?:reason|purpose|cause)|what caused|for what reason)\b",
-            Wanted.REASON,
-        ),
-        (r"\bhow (?:do|does|did|is|are|was|were|can|could|to|has|have)\b", Wanted.MANNER),
-        (
-            r"\b(?:what (?:is|are|was|were) (?:an?|the)? ?[\w-]+(?: [\w-]+)?\??$|define\b|meaning of|definition of"
-            r"|what does .* mean|what is meant)",
-            Wanted.DEFINITION,
-        ),
-        (r"\b\w+ or \w+\b", Wanted.CHOICE),
-    )
-)
+    ),
+    Wanted.REASON: (
+        r"\bwhy\b|\bwhat (?:was|is|were|are) the (?:reason|purpose|cause)\b|\bwhat caused\b|\bfor what reason\b",
+    ),
+    Wanted.MANNER: (r"\bhow (?:do|does|did|is|are|was|were|can|could|to|has|have)\b",),
+    Wanted.DEFINITION: (
+        r"\bwhat (?:is|are|was|were) (?:an?|the)? ?[\w-]+(?: [\w-]+)?\??$",
+        r"\bdefine\b|\bmeaning of\b|\bdefinition of\b|\bwhat does .* mean|\bwhat is meant",
+    ),
+    Wanted.CHOICE: (r"\b\w+ or \w+\b",),
+}
+_RULES: Final = tuple((re.compile(pattern), wanted) for wanted, patterns in _PATTERNS.items() for pattern in patterns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

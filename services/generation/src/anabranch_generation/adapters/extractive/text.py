@@ -7,35 +7,38 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final
 
 import snowballstemmer  # type: ignore[import-untyped]  # ships no stubs
 
-_WORD: Final = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:['’][^\W\d_]+)*|\d+")
+from anabranch_generation.domain.vocabulary import vocabulary
+
+_WORD: Final = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:['\u2019][^\W\d_]+)*|\d+")
 _STEMMER: Final = snowballstemmer.stemmer("english")
 
 # Words that say how a sentence is built, not what it is about; they carry no weight in overlap.
-STOP: Final = frozenset(
-    "a about above after again against all also am an and any are as at be became because become been before being"
-    " below between both but by came can come could did do does doing done down during each either else ever every few"
-    " for from further get gets give given go goes got had has have having he her here hers herself him himself his how"
-    " i if in into is it its itself just let like ll made make makes many may me mean means meant might more most much"
-    " must my name named neither no nor not now of off on once one only or other our out over own part please same say"
-    " says shall she should so some such take takes tell than that the their them then there these they thing this those"
-    " through to too under until up upon us use used very was we were what when where whether which while who whom whose"
-    " why will with within would ye yes yet you your yours 's s t d re ve".split()
+STOP: Final = vocabulary(
+    "a about above after again against all also am an and any are as at be became because become been before being",
+    "below between both but by came can come could did do does doing done down during each either else ever every",
+    "few for from further get gets give given go goes got had has have having he her here hers herself him himself",
+    "his how i if in into is it its itself just let like ll made make makes many may me mean means meant might more",
+    "most much must my name named neither no nor not now of off on once one only or other our out over own part",
+    "please same say says shall she should so some such take takes tell than that the their them then there these",
+    "they thing this those through to too under until up upon us use used very was we were what when where whether",
+    "which while who whom whose why will with within would ye yes yet you your yours 's s t d re ve",
 )
 
 # Frequent content words: a match says a little. Stands in for document frequencies nobody carries along.
-COMMON: Final = frozenset(
-    "year time first new people state world city country area number group system work life day way place kind type"
-    " form large small old long high great early late modern known called include including several different large"
-    " major main important common general national american british english history war government company school"
-    " university family man woman men women person game song film movie book show series season episode team play"
-    " player king law power water land house born died die live lived start started begin began end ended happen"
-    " happened found founded build built found become set second two three four five six seven eight nine ten end"
-    " current total percent century many people original famous popular term word name official located live need"
-    " work role help cause change result purpose difference process example meaning body line side point".split()
+COMMON: Final = vocabulary(
+    "year time first new people state world city country area number group system work life day way place kind type",
+    "form large small old long high great early late modern known called include including several different large",
+    "major main important common general national american british english history war government company school",
+    "university family man woman men women person game song film movie book show series season episode team play",
+    "player king law power water land house born died die live lived start started begin began end ended happen",
+    "happened found founded build built found become set second two three four five six seven eight nine ten end",
+    "current total percent century many people original famous popular term word name official located live need",
+    "work role help cause change result purpose difference process example meaning body line side point",
 )
 
 
@@ -52,7 +55,9 @@ def fold(word: str) -> str:
     """Lower case, without accents and possessive."""
     low = word.lower()
     if not low.isascii():
-        low = "".join(c for c in unicodedata.normalize("NFKD", low.replace("’", "'")) if not unicodedata.combining(c))
+        low = "".join(
+            c for c in unicodedata.normalize("NFKD", low.replace("\u2019", "'")) if not unicodedata.combining(c)
+        )
     return low.removesuffix("'s")
 
 
@@ -87,12 +92,12 @@ def words(text: str) -> list[Word]:
     return found
 
 
-_END: Final = re.compile(r"[.!?…]+(?:[\"'”’)\]]|\s'')*(?=\s|$)|\n\s*\n|\n(?=\s*[-*•])")
+_END: Final = re.compile(r"[.!?…]+(?:[\"'\u201d\u2019)\]]|\s'')*(?=\s|$)|\n\s*\n|\n(?=\s*[-*•])")
 _LAST: Final = re.compile(r"\S*$")
 _DOTTED: Final = re.compile(r"[a-z]|(?:[a-z]\.)+[a-z]")
-_SHORT: Final = frozenset(
-    "mr mrs ms dr prof st jr sr vs e.g i.e no vol fig inc ltd co corp gen col lt sgt capt rev hon gov sen rep pres dept"
-    " est approx c ca cf al jan feb mar apr jun jul aug sep sept oct nov dec p pp ed eds bros mt ft".split()
+_SHORT: Final = vocabulary(
+    "mr mrs ms dr prof st jr sr vs e.g i.e no vol fig inc ltd co corp gen col lt sgt capt rev hon gov sen rep pres",
+    "dept est approx c ca cf al jan feb mar apr jun jul aug sep sept oct nov dec p pp ed eds bros mt ft",
 )
 
 
@@ -111,7 +116,7 @@ def sentences(text: str) -> list[tuple[int, int]]:
 
 def _goes_on(text: str, start: int, dot: int, end: int) -> bool:
     last = _LAST.search(text[start:dot])
-    before = last.group().lower().lstrip("(\"'[“‘") if last else ""
+    before = last.group().lower().lstrip("(\"'[\u201c\u2018") if last else ""
     following = text[end : end + 40].lstrip()
     if not following:
         return False
@@ -129,4 +134,4 @@ def _add(found: list[tuple[int, int]], text: str, start: int, end: int) -> int:
 
 def bigrams(stems: Sequence[str]) -> frozenset[tuple[str, str]]:
     """Neighbouring pairs."""
-    return frozenset(zip(stems, stems[1:], strict=False))
+    return frozenset(pairwise(stems))

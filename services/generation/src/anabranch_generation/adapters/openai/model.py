@@ -95,18 +95,18 @@ class OpenAIModel:
         try:
             async with self._client.stream("POST", self._url, json=body) as response:
                 if response.is_error:
-                    fault = await fault_of(response)
-                    if response.status_code in RETRIED and isinstance(fault, Transient):
-                        raise _Again(fault, str(response.status_code))
-                    raise fault
+                    refusal = await fault_of(response)
+                    if response.status_code in RETRIED and isinstance(refusal, Transient):
+                        raise _Again(refusal, str(response.status_code))
+                    raise refusal
                 try:
                     async for piece in _pieces(response):
                         yield piece
                 except Transient as fault:
                     raise _Again(fault, "broken off") from fault
         except httpx.TimeoutException as error:
-            fault = Unreachable(f"the model server does not answer ({type(error).__name__})")
-            raise _Again(fault, "timeout") from error
+            silence = Unreachable(f"the model server does not answer ({type(error).__name__})")
+            raise _Again(silence, "timeout") from error
         except httpx.TransportError as error:
             raise _Again(Unreachable(f"the model server cannot be reached: {error}"), "transport") from error
 

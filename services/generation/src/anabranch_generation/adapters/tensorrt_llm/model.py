@@ -49,8 +49,8 @@ class TensorRTModel:
             arguments = importlib.import_module("tensorrt_llm.llmapi.llm_args")
         except ImportError as error:
             raise Invalid(
-                "the backend tensorrt_llm needs the package tensorrt-llm, which is not installed here: use the GPU image,"
-                f" or install anabranch-generation[tensorrt] ({error})",
+                "the backend tensorrt_llm needs the package tensorrt-llm, which is not installed here: use the GPU"
+                f" image, or install anabranch-generation[tensorrt] ({error})",
                 field="ANABRANCH_GENERATION_BACKENDS",
                 reason="MISSING_PACKAGE",
             ) from error
