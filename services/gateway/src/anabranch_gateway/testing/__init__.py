@@ -1,0 +1,28 @@
+"""For tests and measurements: stand-ins for the services behind the gateway, and a gateway running in this process."""
+
+from __future__ import annotations
+
+from anabranch_gateway.testing.downstream import (
+    Calls,
+    Downstream,
+    FakeGeneration,
+    FakeIngestion,
+    FakeRetrieval,
+    citation,
+    passage,
+    route,
+)
+from anabranch_gateway.testing.running import Gateway, running
+
+__all__ = [
+    "Calls",
+    "Downstream",
+    "FakeGeneration",
+    "FakeIngestion",
+    "FakeRetrieval",
+    "Gateway",
+    "citation",
+    "passage",
+    "route",
+    "running",
+]

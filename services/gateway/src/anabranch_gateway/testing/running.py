@@ -1,0 +1,80 @@
+"""A gateway on real sockets in this process, with stand-ins behind it and a bus in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from anabranch import topics
+from anabranch_bus import Bus, MemoryBus
+from anabranch_gateway.bootstrap import build
+from anabranch_gateway.settings import Settings
+from anabranch_gateway.testing.downstream import Downstream, passage, route
+from anabranch_runtime import Process
+
+
+@dataclass(slots=True, kw_only=True)
+class Gateway:
+    """What a test needs of a running gateway."""
+
+    process: Process
+    downstream: Downstream
+    bus: MemoryBus
+    settings: Settings
+
+    @property
+    def grpc(self) -> str:
+        """`host:port`."""
+        return self.process.addresses["rpc"]
+
+    @property
+    def http(self) -> str:
+        """A url."""
+        return f"http://{self.process.addresses['http']}"
+
+    @property
+    def key(self) -> str:
+        """The first key."""
+        return self.settings.first_key_file.read_text()
+
+
+@asynccontextmanager
+async def running(
+    data: Path, *, bus: Bus | None = None, downstream: Downstream | None = None, routed: bool = True, **settings: Any
+) -> AsyncIterator[Gateway]:
+    """A gateway whose tenant `default` has the corpus `handbook`; ready unless `routed` is False.
+
+    With a `bus` of its own the caller sees to the routing. `settings` go over the usual ones.
+    """
+    async with AsyncExitStack() as stack:
+        if downstream is None:
+            downstream = await stack.enter_async_context(Downstream())
+            downstream.retrieval.corpora["default", "handbook"] = [
+                passage("a", "The meeting is in the blue room."),
+                passage("b", "Lunch is at noon."),
+            ]
+        usual: dict[str, Any] = {
+            "listen": "127.0.0.1:0",
+            "http_listen": "127.0.0.1:0",
+            "data": data,
+            "retrieval": downstream.address,
+            "generation": downstream.address,
+            "ingestion": downstream.address,
+            "key_memory": timedelta(milliseconds=50),
+        }
+        chosen = Settings(**{**usual, **settings})
+        memory = MemoryBus()
+        process = Process(chosen, name="gateway")
+        stack.push_async_callback(process.stop)
+        await process.start(build(chosen, bus=bus or memory))
+        if routed and bus is None:
+            await memory.deliver(topics.REGISTRY_ROUTING_CHANGED, [route(("v-one", 1))])
+            async with asyncio.timeout(5):
+                while process.unready():  # noqa: ASYNC110  readiness is asked for, here as by a load balancer
+                    await asyncio.sleep(0.005)
+        yield Gateway(process=process, downstream=downstream, bus=memory, settings=chosen)
