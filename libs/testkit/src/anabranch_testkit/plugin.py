@@ -131,9 +131,9 @@ def free_port() -> Callable[[], int]:
 
 @pytest.fixture
 async def grpc_server(short_dir: Path) -> AsyncIterator[Serve]:
-    """Serves servicers by `anabranch_rpc.Server` in this event loop: `target = await grpc_server(servicer, ...)`.
+    """A function that serves servicers by `anabranch_rpc.Server` in this event loop, and gives the target.
 
-    Takes the options of `Server` by name. Stopped after the test.
+    As in `target = await grpc_server(servicer, ...)`; options of `Server` by name. Stopped after the test.
     """
     from anabranch_rpc import Server  # noqa: PLC0415 - most test runs need no gRPC
 
