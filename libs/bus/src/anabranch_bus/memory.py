@@ -20,6 +20,7 @@ from anabranch_bus.engine import Engine
 from anabranch_bus.events import Encoded, Event
 from anabranch_bus.policy import Halted, Policy
 from anabranch_bus.records import Raw, Record
+from anabranch_bus.rows import apply
 from anabranch_bus.subscription import Subscription
 from anabranch_faults import Transient, Unreachable
 
@@ -47,6 +48,7 @@ class MemoryBus(Bus):
         self._committed: dict[tuple[str, str, int], int] = defaultdict(int)
         self._engines: dict[tuple[str, str, int], tuple[Engine, _MemoryPort]] = {}
         self._table_read: dict[tuple[int, int], int] = defaultdict(int)
+        self._rng = random.Random(0)  # noqa: S311  for waits, which take no time here
         self._halted: str | None = None
         self._started = False
         self._delivering = False
@@ -94,7 +96,12 @@ class MemoryBus(Bus):
 
     def published(self, topic: Topic[M]) -> list[Event[M]]:
         """Return what is on the topic, delivered or published, in the order it came."""
-        return [_event_of(topic, record) for record in self._records(topic)]
+        return [_event_of(topic, record) for record in self.records(topic)]
+
+    def records(self, topic: Topic[M]) -> list[Record[M]]:
+        """Return the readable records of the topic, in the order they came."""
+        read_all = (read(topic, raw) for raw in self._order[topic.name])
+        return [record for record in read_all if isinstance(record, Record)]
 
     def dead(self, topic: Topic[Any], group: str) -> list[DeadLetter]:
         """Return the dead letters of a group."""
@@ -149,10 +156,6 @@ class MemoryBus(Bus):
         log.append(raw)
         self._order[topic].append(raw)
 
-    def _records(self, topic: Topic[M]) -> list[Record[M]]:
-        read_all = (read(topic, raw) for raw in self._order[topic.name])
-        return [record for record in read_all if isinstance(record, Record)]
-
     async def _drain(self) -> None:
         if self._delivering or self._halted is not None:
             return
@@ -178,10 +181,7 @@ class MemoryBus(Bus):
                     raw = log[self._table_read[index, partition]]
                     self._table_read[index, partition] += 1
                     worked = True
-                    if raw.value is None:
-                        await table.handler((raw.key or b"").decode(), None)
-                    elif isinstance(record := read(table.topic, raw), Record):
-                        await table.handler(record.key, record.message)
+                    await apply(table, raw, sleep=_no_time, rng=self._rng)
         for subscription in self._subscriptions:
             for (name, partition), log in list(self._logs.items()):
                 place = (name, subscription.group, partition)
@@ -243,6 +243,10 @@ class _StillPaused(BaseException):
     def __init__(self, fault: Transient) -> None:
         super().__init__(str(fault))
         self.fault = fault
+
+
+async def _no_time(seconds: float) -> None:
+    del seconds
 
 
 def key_of(topic: Topic[Any], message: Message) -> str:

@@ -128,6 +128,7 @@ class Reader:
         )
         self._subscriber(self._handle)
         self._handled = 0
+        self.failed: str | None = None
 
     @property
     def client(self) -> AIOKafkaConsumer:
@@ -142,7 +143,7 @@ class Reader:
         end = loop.time() + deadline.total_seconds()
         while True:
             try:
-                self._handled = 0
+                self._handled, self.failed = 0, None
                 async with asyncio.timeout_at(end):
                     await self._subscriber.start()
             except (KafkaError, OSError, TimeoutError) as error:
@@ -187,9 +188,15 @@ class Reader:
         return found
 
     async def _handle(self, records: Any) -> None:
+        if self.failed is not None:
+            return  # what follows a batch that got lost must not be taken, or it would be committed past it
         try:
             await self._take(records)
-        finally:
+        except Exception as error:
+            # FastStream would pass over the batch without a word.
+            log.exception(names.Log.CONSUMER_FAILED, reader=self.name, error=type(error).__name__)
+            self.failed = f"failed: {type(error).__name__}"
+        else:
             self._handled += 1
 
 

@@ -10,14 +10,12 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from faststream.kafka import KafkaBroker
 
-from anabranch_bus.codec import read
 from anabranch_bus.kafka.client import raw_of
 from anabranch_bus.kafka.reader import Reader, Records
 from anabranch_bus.kafka.settings import BusSettings
-from anabranch_bus.policy import Backoff
-from anabranch_bus.records import Raw, Unreadable
+from anabranch_bus.rows import apply
 from anabranch_bus.subscription import Table
-from anabranch_faults import Transient, Unreachable
+from anabranch_faults import Unreachable
 from anabranch_observability import get_logger
 from anabranch_observability.names import bus as names
 
@@ -82,25 +80,4 @@ class TableReader:
 
     async def _take(self, records: Records) -> None:
         for record in records:
-            await self._apply(raw_of(record))
-
-    async def _apply(self, raw: Raw) -> None:
-        entry = read(self._table.topic, raw)
-        if isinstance(entry, Unreadable):
-            if raw.value is not None:
-                return self._skipped(raw, entry.problem)
-            key, value = entry.key, None
-        else:
-            key, value = entry.key, entry.message
-        tries, backoff = 0, Backoff()
-        while True:
-            try:
-                return await self._table.handler(key, value)
-            except Transient:
-                await asyncio.sleep(backoff.wait(tries, rng=self._rng).total_seconds())
-                tries += 1
-            except Exception as error:  # noqa: BLE001  one bad entry must not keep the others from being read
-                return self._skipped(raw, f"{type(error).__name__}: {error}")
-
-    def _skipped(self, raw: Raw, reason: str) -> None:
-        log.error(names.Log.TABLE_ENTRY_SKIPPED, topic=raw.topic, offset=raw.offset, reason=reason)
+            await apply(self._table, raw_of(record), sleep=asyncio.sleep, rng=self._rng)

@@ -76,12 +76,17 @@ class Watch:
             if group.name not in self._restarts:
                 await self._judge(group, ends)
         for table in self._tables:
-            if table.name not in self._restarts and ends is not None:
-                positions = await table.reader.positions(table.partitions)
-                if any(
-                    self._stalled(table.name, tp, positions.get(tp, -1), ends.get(tp, 0)) for tp in table.partitions
-                ):
-                    self._restart(table.name, table.restart("stalled: records wait and are not read"))
+            if table.name not in self._restarts:
+                await self._judge_table(table, ends)
+
+    async def _judge_table(self, table: TableReader, ends: dict[TopicPartition, int] | None) -> None:
+        if table.reader.failed is not None:
+            self._restart(table.name, table.restart(table.reader.failed))
+        elif ends is not None:
+            tps = table.partitions
+            positions = await table.reader.positions(tps)
+            if any(self._stalled(table.name, tp, positions.get(tp, -1), ends.get(tp, 0)) for tp in tps):
+                self._restart(table.name, table.restart("stalled: records wait and are not read"))
 
     async def _judge(self, group: Group, ends: dict[TopicPartition, int] | None) -> None:
         now = asyncio.get_running_loop().time()
@@ -94,6 +99,9 @@ class Watch:
             for lane in hung:
                 log.error(names.Log.CONSUMER_STUCK, group=group.name, topic=lane.tp.topic, partition=lane.tp.partition)
             self._restart(group.name, group.restart("stuck: a handler makes no progress", hung=hung))
+            return
+        if group.reader.failed is not None:
+            self._restart(group.name, group.restart(group.reader.failed))
             return
         if ends is None or self._reachable_since is None:
             return
