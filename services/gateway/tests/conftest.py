@@ -4,12 +4,26 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from anabranch_gateway.testing import Gateway, running
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def _shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
+    async with running(tmp_path_factory.mktemp("gateway")) as one:
+        yield one
+
+
 @pytest.fixture
-async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
-    """A gateway that is ready, whose tenant has the corpus `handbook`."""
+def gateway(_shared: Gateway) -> Gateway:
+    """A gateway that is ready, whose tenant has the corpus `handbook`; one a module, as new for each test."""
+    _shared.renew()
+    return _shared
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def own(tmp_path: Path) -> AsyncIterator[Gateway]:
+    """The same for this test alone: for those that change its routing, or count its records."""
     async with running(tmp_path) as one:
         yield one

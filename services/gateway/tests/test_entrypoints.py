@@ -47,6 +47,8 @@ from anabranch_gateway.testing import Gateway, passage, route, running
 from anabranch_observability import exposition
 from anabranch_testkit import poll_until
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 WHERE = "Where is the meeting?"
 
 
@@ -123,9 +125,9 @@ class TestAsking:
         assert answer.finish_reason is FinishReason.ABSTAINED
         assert answer.citations == ()
 
-    async def test_a_person_stays_in_one_variant(self, gateway: Gateway) -> None:
-        await gateway.bus.deliver(topics.REGISTRY_ROUTING_CHANGED, [route(("v-one", 1), ("v-two", 1), revision=2)])
-        async with client_of(gateway) as client:
+    async def test_a_person_stays_in_one_variant(self, own: Gateway) -> None:
+        await own.bus.deliver(topics.REGISTRY_ROUTING_CHANGED, [route(("v-one", 1), ("v-two", 1), revision=2)])
+        async with client_of(own) as client:
             seen = {
                 person: {(await client.ask(WHERE, corpus="handbook", user_id=person)).variant_id for _ in range(3)}
                 for person in map(str, range(12))
@@ -302,7 +304,7 @@ class TestBadInput:
             with pytest.raises(TooLarge):
                 await client.put_document("d", corpus="c", content=bytes(30 * 1024 * 1024))
             assert (await client.put_document("d", corpus="c", content=bytes(20 * 1024 * 1024))).event_id
-        assert len(gateway.bus.published(topics.UPSTREAM_DOCUMENT_CHANGED)) == 1
+        assert len(gateway.published(topics.UPSTREAM_DOCUMENT_CHANGED)) == 1
 
     async def test_a_time_outside_of_the_calendar_is_refused(self, gateway: Gateway) -> None:
         request = pb.PutDocumentRequest(corpus="c", document_id="d", text="t")
@@ -402,7 +404,7 @@ class TestDocuments:
                 acl=["hr"],
                 changed_at=changed_at,
             )
-        (event,) = gateway.bus.published(topics.UPSTREAM_DOCUMENT_CHANGED)
+        (event,) = gateway.published(topics.UPSTREAM_DOCUMENT_CHANGED)
         assert (event.key, event.event_id) == ("default/handbook/guide/a", accepted.event_id)
         message = event.message
         assert (message.tenant, message.corpus, message.document_id) == ("default", "handbook", "guide/a")
@@ -423,7 +425,7 @@ class TestDocuments:
     async def test_a_delete_carries_no_body(self, gateway: Gateway) -> None:
         async with client_of(gateway) as client:
             accepted = await client.delete_document("d", corpus="c", version=4)
-        (event,) = gateway.bus.published(topics.UPSTREAM_DOCUMENT_CHANGED)
+        (event,) = gateway.published(topics.UPSTREAM_DOCUMENT_CHANGED)
         assert event.event_id == accepted.event_id
         assert event.message.deleted
         assert event.message.version == 4
@@ -499,11 +501,11 @@ def comes_back(gateway: Gateway) -> None:
 
 
 class TestTheRecord:
-    async def test_every_answer_is_recorded_with_what_led_to_it(self, gateway: Gateway) -> None:
-        async with client_of(gateway) as client:
+    async def test_every_answer_is_recorded_with_what_led_to_it(self, own: Gateway) -> None:
+        async with client_of(own) as client:
             answer = await client.ask(WHERE, corpus="handbook", user_id="u", session_id="s")
-        await poll_until(lambda: gateway.bus.published(topics.GATEWAY_ANSWER_SERVED))
-        (event,) = gateway.bus.published(topics.GATEWAY_ANSWER_SERVED)
+        await poll_until(lambda: own.published(topics.GATEWAY_ANSWER_SERVED))
+        (event,) = own.published(topics.GATEWAY_ANSWER_SERVED)
         served = event.message
         assert event.key == f"default/{answer.answer_id}"
         assert (served.answer_id, served.tenant, served.corpus) == (answer.answer_id, "default", "handbook")
@@ -516,27 +518,27 @@ class TestTheRecord:
         assert served.timings.total.ToTimedelta() == answer.timings.total
         assert served.has_content
         assert served.key_id.startswith("k-")
-        assert gateway.key not in str(served)
+        assert own.key not in str(served)
 
     async def test_a_tenant_may_have_its_answers_recorded_without_content(self, tmp_path: Path) -> None:
         async with running(tmp_path, unrecorded_tenants="other, default") as gateway, client_of(gateway) as client:
             await client.ask("a very private question", corpus="handbook")
-            await poll_until(lambda: gateway.bus.published(topics.GATEWAY_ANSWER_SERVED))
-            (event,) = gateway.bus.published(topics.GATEWAY_ANSWER_SERVED)
+            await poll_until(lambda: gateway.published(topics.GATEWAY_ANSWER_SERVED))
+            (event,) = gateway.published(topics.GATEWAY_ANSWER_SERVED)
         assert not event.message.has_content
         for said in ("private", "blue room", "About a", "ops"):
             assert said not in str(event.message)
         assert [each.chunk_id for each in event.message.passages] == ["chunk-of-a", "chunk-of-b"]
         assert event.message.citations[0].chunk_id == "chunk-of-a"
 
-    async def test_a_broker_that_is_away_delays_records_and_not_answers(self, gateway: Gateway) -> None:
-        gateway.bus.unreachable = True
-        async with client_of(gateway) as client:
+    async def test_a_broker_that_is_away_delays_records_and_not_answers(self, own: Gateway) -> None:
+        own.bus.unreachable = True
+        async with client_of(own) as client:
             answers = [await client.ask(WHERE, corpus="handbook") for _ in range(3)]
-        assert not gateway.bus.published(topics.GATEWAY_ANSWER_SERVED)
-        gateway.bus.unreachable = False
-        await poll_until(lambda: len(gateway.bus.published(topics.GATEWAY_ANSWER_SERVED)) == 3)
-        recorded = [event.event_id for event in gateway.bus.published(topics.GATEWAY_ANSWER_SERVED)]
+        assert not own.published(topics.GATEWAY_ANSWER_SERVED)
+        own.bus.unreachable = False
+        await poll_until(lambda: len(own.published(topics.GATEWAY_ANSWER_SERVED)) == 3)
+        recorded = [event.event_id for event in own.published(topics.GATEWAY_ANSWER_SERVED)]
         assert recorded == [answer.answer_id for answer in answers]
 
     async def test_a_full_queue_gives_records_up_counted_and_answers_go_on(self, tmp_path: Path) -> None:
@@ -555,14 +557,14 @@ class TestTheRecord:
                 assert (await client.ask(WHERE, corpus="handbook")).text
             assert lost() - before == 2
             gateway.bus.unreachable = False
-            await poll_until(lambda: len(gateway.bus.published(topics.GATEWAY_ANSWER_SERVED)) == 2)
+            await poll_until(lambda: len(gateway.published(topics.GATEWAY_ANSWER_SERVED)) == 2)
 
     async def test_a_drain_publishes_what_still_waits(self, tmp_path: Path) -> None:
         async with running(tmp_path) as gateway, client_of(gateway) as client:
             gateway.bus.unreachable = True
             answer = await client.ask(WHERE, corpus="handbook")
             asyncio.get_running_loop().call_later(0.3, comes_back, gateway)
-        assert [event.event_id for event in gateway.bus.published(topics.GATEWAY_ANSWER_SERVED)] == [answer.answer_id]
+        assert [event.event_id for event in gateway.published(topics.GATEWAY_ANSWER_SERVED)] == [answer.answer_id]
 
 
 class TestRouting:
@@ -582,12 +584,12 @@ class TestRouting:
             await gateway.bus.deliver(topics.REGISTRY_ROUTING_CHANGED, [route(("v-one", 1))])
             await poll_until(serving, deadline=timedelta(seconds=5))
 
-    async def test_the_most_specific_scope_serves_and_a_tombstone_takes_it_back(self, gateway: Gateway) -> None:
+    async def test_the_most_specific_scope_serves_and_a_tombstone_takes_it_back(self, own: Gateway) -> None:
         changed = topics.REGISTRY_ROUTING_CHANGED
-        async with client_of(gateway) as client:
-            await gateway.bus.deliver(changed, [route(("v-own", 1), scope="default/handbook", revision=4)])
+        async with client_of(own) as client:
+            await own.bus.deliver(changed, [route(("v-own", 1), scope="default/handbook", revision=4)])
             assert (await client.ask(WHERE, corpus="handbook")).variant_id == "v-own"
-            await gateway.bus.deliver_bytes(changed, None, key=b"default/handbook")
+            await own.bus.deliver_bytes(changed, None, key=b"default/handbook")
             assert (await client.ask(WHERE, corpus="handbook")).variant_id == "v-one"
 
     @pytest.mark.parametrize(
@@ -599,10 +601,10 @@ class TestRouting:
         ],
     )
     async def test_a_broken_route_leaves_the_last_good_one_serving(
-        self, gateway: Gateway, broken: registry.RoutingChanged
+        self, own: Gateway, broken: registry.RoutingChanged
     ) -> None:
-        await gateway.bus.deliver(topics.REGISTRY_ROUTING_CHANGED, [broken], key="*")
-        async with client_of(gateway) as client:
+        await own.bus.deliver(topics.REGISTRY_ROUTING_CHANGED, [broken], key="*")
+        async with client_of(own) as client:
             assert (await client.ask(WHERE, corpus="handbook")).variant_id == "v-one"
 
 

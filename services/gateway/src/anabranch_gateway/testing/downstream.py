@@ -99,8 +99,17 @@ class FakeRetrieval(retrieval_grpc.RetrievalServiceServicer):
     """Finds everything that was put into a corpus. `hold` makes it wait, `fault` makes it fail."""
 
     def __init__(self) -> None:
-        """Has no corpus."""
-        self.corpora: dict[tuple[str, str], list[retrieval.Passage]] = {}
+        """Starts anew."""
+        self.renew()
+
+    def renew(self) -> None:
+        """Has no corpus but the tenant `default`'s `handbook`, of two passages, and has seen no call."""
+        self.corpora: dict[tuple[str, str], list[retrieval.Passage]] = {
+            ("default", "handbook"): [
+                passage("a", "The meeting is in the blue room."),
+                passage("b", "Lunch is at noon."),
+            ]
+        }
         self.retrieve = Calls()
         self.hold: asyncio.Event | None = None
         self.fault: Exception | None = None
@@ -154,7 +163,11 @@ class FakeGeneration(generation_grpc.GenerationServiceServicer):
     """Says `deltas`, citing the first passage; `hold` makes it wait after the first delta, `fault` makes it fail."""
 
     def __init__(self) -> None:
-        """Says three words."""
+        """Starts anew."""
+        self.renew()
+
+    def renew(self) -> None:
+        """Says a sentence, and has seen no call."""
         self.deltas: Sequence[str] = ("In the ", "blue ", "room.")
         self.generate = Calls()
         self.condense = Calls()
@@ -205,7 +218,11 @@ class FakeIngestion(ingestion_grpc.IngestionServiceServicer):
     """Tells the statuses it was given, and then waits for more."""
 
     def __init__(self) -> None:
-        """Knows no document."""
+        """Starts anew."""
+        self.renew()
+
+    def renew(self) -> None:
+        """Knows no document, and has seen no call."""
         self.statuses: dict[tuple[str, str, str], list[ingestion_events.DocumentStatusChanged]] = {}
         self.changed = asyncio.Condition()
         self.watch = Calls()
@@ -266,6 +283,12 @@ class Downstream:
         self.generation = FakeGeneration()
         self.ingestion = FakeIngestion()
         self._server: Server | None = None
+
+    def renew(self) -> None:
+        """Everything as at the beginning."""
+        self.retrieval.renew()
+        self.generation.renew()
+        self.ingestion.renew()
 
     @property
     def address(self) -> str:

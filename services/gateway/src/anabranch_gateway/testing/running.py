@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
 
 from anabranch import topics
-from anabranch_bus import Bus, MemoryBus
+from anabranch.topics import Topic
+from anabranch_bus import Bus, Event, MemoryBus
 from anabranch_gateway.bootstrap import build
 from anabranch_gateway.settings import Settings
-from anabranch_gateway.testing.downstream import Downstream, passage, route
+from anabranch_gateway.testing.downstream import Downstream, route
 from anabranch_runtime import Process
+
+M = TypeVar("M", bound=Message)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -26,6 +31,18 @@ class Gateway:
     downstream: Downstream
     bus: MemoryBus
     settings: Settings
+    _seen: dict[str, int] = field(default_factory=dict)
+
+    def renew(self) -> None:
+        """Forgets what a test before this one has left in the stand-ins and on the bus."""
+        self.downstream.renew()
+        self.bus.unreachable = False
+        for topic in topics.ALL:
+            self._seen[topic.name] = len(self.bus.published(topic))
+
+    def published(self, topic: Topic[M]) -> list[Event[M]]:
+        """What was published since `renew`."""
+        return self.bus.published(topic)[self._seen.get(topic.name, 0) :]
 
     @property
     def grpc(self) -> str:
@@ -54,10 +71,6 @@ async def running(
     async with AsyncExitStack() as stack:
         if downstream is None:
             downstream = await stack.enter_async_context(Downstream())
-            downstream.retrieval.corpora["default", "handbook"] = [
-                passage("a", "The meeting is in the blue room."),
-                passage("b", "Lunch is at noon."),
-            ]
         usual: dict[str, Any] = {
             "listen": "127.0.0.1:0",
             "http_listen": "127.0.0.1:0",
