@@ -284,7 +284,6 @@ class _Chunker:
             sentences=tuple(self._sentence(atom, start) for atom in spoken),
         )
 
-
     def _sentence(self, atom: _Atom, start: int) -> tuple[int, int]:
         """The atom without a list marker: a marker is layout, and nobody wants it quoted."""
         marker = _MARKER.match(self._text, atom.start, atom.end)

@@ -6,18 +6,18 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from uuid import UUID, uuid5
 
-from anabranch_faults import Invalid
 from anabranch_ingestion.domain.chunking import CHUNKER, Chunk
 from anabranch_ingestion.domain.refusals import Reason, Refused
 
 _CHUNK_IDS = UUID("0d4f3a6e-52d4-5c43-9a0e-5a1d0e6a7c11")
 _TENANT = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CORPUS = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _METADATA_KEY = re.compile(r"[a-z0-9_]{1,63}")
 _DOCUMENT_ID_CHARS = 512
 _TITLE_CHARS = 1_024
@@ -62,8 +62,10 @@ class DocumentKey:
             raise invalid("tenant", "must be 1 to 64 of the characters A-Z a-z 0-9 . _ -")
         if not _CORPUS.fullmatch(self.corpus):
             raise invalid("corpus", "must be 1 to 128 of the characters A-Z a-z 0-9 . _ -")
-        if not 1 <= len(self.document_id) <= _DOCUMENT_ID_CHARS or not self.document_id.isprintable():
-            raise invalid("document_id", f"must be 1 to {_DOCUMENT_ID_CHARS} characters, none of them a control character")
+        if not 1 <= len(self.document_id) <= _DOCUMENT_ID_CHARS or _CONTROL.search(self.document_id):
+            raise invalid(
+                "document_id", f"must be 1 to {_DOCUMENT_ID_CHARS} characters, none of them a control character"
+            )
 
 
 def invalid(field_name: str, problem: str) -> Refused:
@@ -86,6 +88,7 @@ class Change:
 
     key: DocumentKey
     event_id: str
+    record_key: str
     version: int = 0
     body: BodyKind = BodyKind.NONE
     text: str = ""
@@ -101,9 +104,15 @@ class Change:
     changed_at: datetime | None = None
     trace: Mapping[str, str] = field(default_factory=dict)
 
+    def check_name(self) -> None:
+        """Raises Refused INVALID_FIELD when it is not certain which document this is about."""
+        self.key.check()
+        if self.record_key != str(self.key):
+            said = f"not {self.record_key[:600]!r}" if self.record_key else "and is missing"
+            raise invalid("key", f"the record's key must be {str(self.key)!r}, {said}")
+
     def check(self) -> None:
         """Raises Refused INVALID_FIELD, naming the first field that breaks its contract."""
-        self.key.check()
         if self.version > MAX_VERSION:
             raise invalid("version", f"must be at most {MAX_VERSION}")
         if self.deleted and self.body is not BodyKind.NONE:
@@ -201,7 +210,7 @@ class Document:
     """What is remembered of a document.
 
     `seen` is the highest version ever taken: what is older is superseded. `version` is the newest one sent on, with the
-    facts about it; `live` the newest one known to be queryable. `state` is where `version` stands.
+    facts about it, and `state` is where that one stands; `live` is the newest one known to be visible to readers.
     """
 
     key: DocumentKey
@@ -220,9 +229,18 @@ class Document:
     sent_at: datetime | None = None
     last: Status | None = None
 
-    def with_last(self, status: Status) -> Document:
-        """The same, with its latest status."""
-        return replace(self, last=status)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """A version that was sent on, and what became of it."""
+
+    key: DocumentKey
+    version: int
+    event_id: str
+    state: State
+    deleted: bool
+    chunk_count: int
+    sent_at: datetime
 
 
 def chunk_id(key: DocumentKey, version: int, ordinal: int) -> str:
@@ -283,24 +301,3 @@ def parts_of(chunks: Iterable[Chunk], *, max_chunks: int, max_bytes: int) -> lis
         parts[-1].append(one)
         size += cost
     return parts
-
-
-__all__ = [
-    "MAX_VERSION",
-    "BodyKind",
-    "Change",
-    "Document",
-    "DocumentKey",
-    "Invalid",
-    "Parsed",
-    "Provenance",
-    "Rejection",
-    "State",
-    "Status",
-    "chunk_id",
-    "fingerprint",
-    "invalid",
-    "parts_of",
-    "request_hash",
-    "sha256",
-]

@@ -23,17 +23,17 @@ _INITIAL = re.compile(r"^(?:[^\W\d_]\.)+$")
 _LIST_NUMBER = re.compile(r"^\(?(?:\d{1,3}|[a-zA-Z]|[ivxIVX]{1,4})\.$")
 
 # Never the end of a sentence.
-_TITLES = frozenset(
+_TITLES = frozenset(  # noqa: SIM905  a list of words reads best as words
     "mr mrs ms dr prof sr jr st rev gen col maj capt lt sgt hon pres gov sen rep messrs mt ft no nos vol vols pp p fig "
     "figs eq eqs sec secs ch chap ed eds al vs v cf viz e.g i.e eg ie approx ca c resp esp incl nr art cl para op cit "
     "trans dept univ assn bros cmdr adm supt insp".split()
 )
 # The end of a sentence only when what follows looks like a beginning.
-_MAYBE = frozenset(
+_MAYBE = frozenset(  # noqa: SIM905  as above
     "inc ltd co corp llc plc etc u.s u.k u.n e.u d.c a.m p.m am pm b.c a.d ph.d m.d b.a m.a jan feb mar apr jun jul "
     "aug sep sept oct nov dec mon tue wed thu fri sat sun ave blvd rd hwy min max est".split()
 )
-_STARTERS = frozenset(
+_STARTERS = frozenset(  # noqa: SIM905  as above
     "a an the this that these those he she it they we you i his her its their our my there here in on at as by for from "
     "to with when while if although after before since because but and or so however moreover furthermore then thus "
     "what who where why how which all some many most each every no not one two both".split()

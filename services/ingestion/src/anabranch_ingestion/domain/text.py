@@ -1,8 +1,8 @@
 """A document's extracted text: one string, and the blocks it is made of.
 
 Every offset in this service is a code point offset into `Extracted.text`. Readers build it with `Composer` (markup is
-rendered to plain text, blocks are joined by one blank line, items of a list by a line break) or, where the bytes already are plain text, keep the text
-as it is and say where its paragraphs lie.
+rendered to plain text, blocks are joined by one blank line, items of a list by a line break) or, where the bytes
+already are plain text, keep the text as it is and say where its paragraphs lie.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from enum import Enum
 
 from anabranch_faults import TooLarge
 
-_CONTROL: dict[int, str | int | None] = dict.fromkeys([*range(9), *range(14, 28), 127, *range(128, 133), *range(134, 160)])
+_CONTROL: dict[int, str | int | None] = dict.fromkeys(
+    [*range(9), *range(14, 28), 127, *range(128, 133), *range(134, 160)]
+)
 # Vertical tab, form feed, the separators and Unicode's own line ends all end a line.
 _CONTROL |= dict.fromkeys([11, 12, 28, 29, 30, 31, 0x85, 0x2028, 0x2029], "\n")
 # A lone surrogate cannot be written as UTF-8; a byte order mark inside a text means nothing.
@@ -36,7 +38,7 @@ class BlockKind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """A range of the text, not blank at either end. `level` is a heading's (from 1); `page` counts from 1, 0: no pages."""
+    """A range of the text, not blank at either end. `level` is a heading's, from 1; `page` too, 0: no pages."""
 
     kind: BlockKind
     start: int
@@ -57,7 +59,7 @@ class Extracted:
 
 
 def clean(text: str) -> str:
-    """Newlines become `\\n`; control characters and lone surrogates go. Idempotent, linear."""
+    """Newlines become line feeds; control characters and lone surrogates go. Idempotent, linear."""
     if not _SUSPECT.search(text):
         return text
     if "\r" in text:
@@ -89,7 +91,7 @@ class Composer:
         return not self._blocks
 
     def add(self, kind: BlockKind, text: str, *, level: int = 0) -> None:
-        """Adds a block; blank text adds nothing. Inside a block, blank lines shrink to one line break (code keeps them)."""
+        """Adds a block; blank text adds nothing. Only code keeps blank lines inside."""
         text = clean(text)
         if kind is BlockKind.CODE:
             text = text.expandtabs(4).strip("\n").rstrip()
@@ -189,7 +191,7 @@ def _outdent(text: str) -> str:
 
 def paragraphs(text: str) -> list[tuple[int, int]]:
     """Spans of the paragraphs of a plain text: what blank lines separate, without white space at the ends."""
-    spans = []
+    spans: list[tuple[int, int]] = []
     start = 0
     for match in _BLANK_LINES.finditer(text):
         _append_trimmed(spans, text, start, match.start())

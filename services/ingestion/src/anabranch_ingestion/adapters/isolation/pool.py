@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -22,7 +23,8 @@ from typing import Any
 from anabranch_faults import Unreachable
 from anabranch_ingestion.adapters.isolation import frames
 from anabranch_ingestion.adapters.isolation.sandbox import resident_bytes
-from anabranch_ingestion.adapters.parsing.reading import Body, ReadLimits
+from anabranch_ingestion.adapters.parsing.reading import ReadLimits
+from anabranch_ingestion.application.ports import Body
 from anabranch_ingestion.domain.chunking import Window
 from anabranch_ingestion.domain.documents import Parsed
 from anabranch_ingestion.domain.refusals import Reason, Refused
@@ -259,7 +261,7 @@ class _Worker:
         worker = cls(process)
         try:
             async with asyncio.timeout(_START):
-                answer = frames.json.loads(await worker._receive())
+                answer = json.loads(await worker._receive())
         except BaseException as error:
             await worker.kill()
             if isinstance(error, (asyncio.IncompleteReadError, ValueError)):
@@ -286,7 +288,8 @@ class _Worker:
                 if resident_bytes(self.pid) > limits.memory_bytes:
                     megabytes = limits.memory_bytes >> 20
                     raise Refused(
-                        Reason.UNPARSEABLE, f"reading it takes more than {megabytes} MiB of memory; split or simplify it"
+                        Reason.UNPARSEABLE,
+                        f"reading it takes more than {megabytes} MiB of memory; split or simplify it",
                     )
                 if time.monotonic() > deadline:
                     seconds = limits.time.total_seconds()
@@ -336,5 +339,6 @@ class _Worker:
         what = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         # Native code that cannot allocate ends its process.
         return Refused(
-            Reason.UNPARSEABLE, f"the parser crashed on it ({what}), or ran out of memory; open it, save it anew and send it again"
+            Reason.UNPARSEABLE,
+            f"the parser crashed on it ({what}), or ran out of memory; open it, save it anew and send it again",
         )

@@ -60,7 +60,16 @@ _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
 # The thirteen rights of the first version: execute, write, read file, read folder, remove, make.
 _LANDLOCK_ALL = (1 << 13) - 1
 _LANDLOCK_READ = (1 << 2) | (1 << 3)
-_READABLE = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache", "/dev/null", "/dev/urandom")
+_READABLE = (
+    "/usr/lib",
+    "/usr/lib64",
+    "/lib",
+    "/lib64",
+    "/usr/share/zoneinfo",
+    "/etc/ld.so.cache",
+    "/dev/null",
+    "/dev/urandom",
+)
 _FORBIDDEN_EVENTS = ("socket.connect", "socket.bind", "socket.getaddrinfo", "subprocess.Popen", "os.fork", "os.exec")
 
 
@@ -143,7 +152,13 @@ def _program(
         steps += [jump(equal, call, 0, 1), denied]
     # glibc falls back from clone3, whose flags a filter cannot see, to clone.
     steps += [jump(equal, clone3, 0, 1), answer(_SECCOMP_RET_ERRNO | _ENOSYS)]
-    steps += [jump(equal, clone, 0, 4), argument[0], jump(has_bits, _CLONE_THREAD, 1, 0), denied, answer(_SECCOMP_RET_ALLOW)]
+    steps += [
+        jump(equal, clone, 0, 4),
+        argument[0],
+        jump(has_bits, _CLONE_THREAD, 1, 0),
+        denied,
+        answer(_SECCOMP_RET_ALLOW),
+    ]
     for call, index in opening:
         steps += [
             jump(equal, call, 0, 4),

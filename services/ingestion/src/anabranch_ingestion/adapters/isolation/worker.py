@@ -14,8 +14,9 @@ from typing import Any, BinaryIO
 from anabranch_ingestion.adapters.isolation import frames
 from anabranch_ingestion.adapters.isolation.sandbox import confine
 from anabranch_ingestion.adapters.parsing.archives import ArchiveLimits
-from anabranch_ingestion.adapters.parsing.reading import Body, ReadLimits, read
+from anabranch_ingestion.adapters.parsing.reading import ReadLimits, read
 from anabranch_ingestion.adapters.tokens import MiniLmTokens
+from anabranch_ingestion.application.ports import Body
 from anabranch_ingestion.domain.chunking import Window, chunk
 from anabranch_ingestion.domain.documents import Parsed
 from anabranch_ingestion.domain.refusals import Reason, Refused

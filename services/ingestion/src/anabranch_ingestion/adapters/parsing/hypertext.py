@@ -60,7 +60,7 @@ class _Walk:
                 open_nodes.append(node)
                 node = child
                 continue
-            if child is None and not open_nodes:
+            if not open_nodes:
                 self._leave(node)
                 break
             self._leave(node)

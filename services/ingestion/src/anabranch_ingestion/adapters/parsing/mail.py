@@ -72,7 +72,9 @@ def _part(message: EmailMessage, part: EmailMessage, out: Composer) -> None:
 
 def _has_plain(message: EmailMessage) -> bool:
     return any(
-        part.get_content_type() == "text/plain" and part.get_content_disposition() != "attachment" and _text(part).strip()
+        part.get_content_type() == "text/plain"
+        and part.get_content_disposition() != "attachment"
+        and _text(part).strip()
         for part in message.walk()
         if not part.is_multipart()
     )

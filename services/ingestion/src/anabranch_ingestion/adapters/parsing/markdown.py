@@ -32,6 +32,7 @@ _MARKUP = re.compile(
 _MARKUP_ANYWHERE = re.compile(_MARKUP.pattern, re.IGNORECASE | re.MULTILINE)
 _MATTER_TITLE = re.compile(r"^title:[ \t]*[\"']?(.*?)[\"']?[ \t]*$", re.MULTILINE | re.IGNORECASE)
 
+
 def holds_markup(text: str) -> bool:
     """True when reading this text would hand parts of it to the HTML parser, which is native code."""
     return bool(_MARKUP_ANYWHERE.search(text))

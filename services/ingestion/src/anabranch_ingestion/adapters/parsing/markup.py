@@ -9,8 +9,8 @@ import re
 from html.entities import html5
 from xml.etree.ElementTree import ParseError
 
-from defusedxml import DefusedXmlException, EntitiesForbidden
-from defusedxml.ElementTree import DefusedXMLParser
+from defusedxml import DefusedXmlException, EntitiesForbidden  # type: ignore[import-untyped]  # it has no types
+from defusedxml.ElementTree import DefusedXMLParser  # type: ignore[import-untyped]  # it has no types
 
 from anabranch_ingestion.domain.refusals import Reason, Refused
 from anabranch_ingestion.domain.text import Composer

@@ -85,4 +85,6 @@ def _refusal(message: str) -> Refused:
         return encrypted()
     if "security" in lowered or "bomb" in lowered or "exceed" in lowered:
         return Refused(Reason.TOO_LARGE, "the file unpacks to more than ingestion allows")
-    return Refused(Reason.UNPARSEABLE, "the file is damaged or not what it says; open it, save it anew and send it again")
+    return Refused(
+        Reason.UNPARSEABLE, "the file is damaged or not what it says; open it, save it anew and send it again"
+    )

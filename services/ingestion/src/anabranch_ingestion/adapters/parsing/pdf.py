@@ -8,8 +8,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-import pypdfium2
-import pypdfium2.raw as pdfium
+import pypdfium2  # type: ignore[import-untyped]  # it has no types
+import pypdfium2.raw as pdfium  # type: ignore[import-untyped]  # it has no types
 
 from anabranch_ingestion.adapters.parsing.sniffing import encrypted
 from anabranch_ingestion.domain.refusals import Reason, Refused

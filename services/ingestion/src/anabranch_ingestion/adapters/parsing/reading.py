@@ -15,6 +15,7 @@ from anabranch_ingestion.adapters.parsing import formats as f
 from anabranch_ingestion.adapters.parsing import markdown, records, rst, subtitles
 from anabranch_ingestion.adapters.parsing.archives import ArchiveLimits, check
 from anabranch_ingestion.adapters.parsing.sniffing import Sniffed, sniff, sniff_text
+from anabranch_ingestion.application.ports import Body
 from anabranch_ingestion.domain.refusals import Reason, Refused
 from anabranch_ingestion.domain.text import Block, BlockKind, Composer, Extracted, clean, paragraphs
 
@@ -26,16 +27,6 @@ _SHEETS = frozenset((f.XLSX, f.XLS))
 _SIMPLE = frozenset((f.TEXT, f.MARKDOWN, f.RST, f.CSV, f.TSV, f.VTT, f.SRT))
 _MANY_PAGES = 5_000
 _JATS = re.compile(r"JATS|//NLM//DTD|<front>|<journal-meta>")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Body:
-    """A document as it came: bytes, or characters, and the hints."""
-
-    data: bytes = b""
-    text: str | None = None
-    content_type: str = ""
-    filename: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +166,9 @@ def _workbook(data: bytes, kind: str, out: Composer, problem: Refused | None) ->
     except (TooLarge, Refused, MemoryError):
         raise
     except Exception as error:  # these libraries raise anything on odd files; xberg's finding stands
-        raise problem or Refused(Reason.UNPARSEABLE, "the workbook is damaged; save it anew and send it again") from error
+        raise problem or Refused(
+            Reason.UNPARSEABLE, "the workbook is damaged; save it anew and send it again"
+        ) from error
 
 
 def _no_text(kind: str) -> str:

@@ -15,7 +15,8 @@ from anabranch_ingestion.domain.text import BlockKind, Composer, clean
 _FIELD = 1 << 20
 _PROSE = 200
 _LEVELS = 6
-_SPACE = re.compile(r"\s*")
+# White space between values; more of it than this is no gap.
+_GAP = 1_024
 _TITLES = ("title", "name", "subject", "headline")
 
 
@@ -48,7 +49,7 @@ def compose_json(text: str, out: Composer) -> None:
             out.title = _title(value)
         _value(value, out)
         # Values in a row, with or without line breaks between them, are read as well.
-        position = _SPACE.match(text, position).end()  # type: ignore[union-attr]  matches the empty string too
+        position += len(text[position : position + _GAP]) - len(text[position : position + _GAP].lstrip())
 
 
 def compose_jsonl(text: str, out: Composer) -> None:

@@ -6,8 +6,8 @@ import io
 from datetime import date, datetime, time
 from itertools import islice
 
-import openpyxl
-import xlrd
+import openpyxl  # type: ignore[import-untyped]  # it has no types
+import xlrd  # type: ignore[import-untyped]  # it has no types
 
 from anabranch_ingestion.domain.text import Composer
 

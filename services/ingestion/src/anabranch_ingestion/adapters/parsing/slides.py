@@ -6,8 +6,8 @@ import io
 import zipfile
 from xml.etree.ElementTree import Element, ParseError
 
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import fromstring
+from defusedxml import DefusedXmlException  # type: ignore[import-untyped]  # it has no types
+from defusedxml.ElementTree import fromstring  # type: ignore[import-untyped]  # it has no types
 
 from anabranch_ingestion.domain.refusals import Reason, Refused
 from anabranch_ingestion.domain.text import Composer, one_line

@@ -36,7 +36,9 @@ _BIFF = (b"\x09\x08\x10\x00", b"\x09\x08\x08\x00", b"\x09\x04\x06\x00", b"\x09\x
 _ENTITY = re.compile(r"^\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(!doctype\s+)?([\w:.-]+)", re.DOTALL | re.IGNORECASE)
 _HTML_TAG = re.compile(r"<(?:html|head|body|div|p|h[1-6]|table|ul|ol|span|br|a\s)[\s>/]", re.IGNORECASE)
 _HEADER = re.compile(r"^[A-Za-z][A-Za-z0-9-]{1,60}:[ \t]?\S")
-_MAIL = re.compile(r"^(?:from|to|subject|date|message-id|received|return-path|mime-version|delivered-to|x-[\w-]+):", re.I)
+_MAIL = re.compile(
+    r"^(?:from|to|subject|date|message-id|received|return-path|mime-version|delivered-to|x-[\w-]+):", re.I
+)
 _MARKDOWN = re.compile(r"^#{1,6}[ \t]+\S|^(?:```|~~~)|^[-*][ \t]+\[[^\]\n]*\]\(|\]\(https?://[^)\s]+\)", re.MULTILINE)
 _RST = re.compile(r"^\.\. [\w-]+::|^[^\s].*\n(=|-|~|\^){4,}[ \t]*$|:[a-z]+:`[^`\n]+`", re.MULTILINE)
 _SRT = re.compile(r"^\s*1\s*\n\d\d:\d\d:\d\d,\d{3} --> ")
@@ -106,9 +108,9 @@ def _zipped(data: bytes) -> str:
             names = archive.namelist()
             declared = _declared(archive, names)
     except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError, RuntimeError, OverflowError):
-        names, declared = re.findall(rb"(?:word|ppt|xl)/", data[:65_536]), None  # type: ignore[assignment]  bytes, below
-        kinds = {name.decode() for name in names}  # type: ignore[attr-defined]  bytes here
-        names = sorted(kinds)
+        # Cut off: the names of the first members may still say what it was.
+        names = sorted({name.decode() for name in re.findall(rb"(?:word|ppt|xl)/", data[:65_536])})
+        declared = None
         if not names:
             raise Refused(Reason.UNPARSEABLE, "the ZIP container is damaged; send the file again") from None
     if declared is not None:
@@ -199,7 +201,7 @@ def _hint(content_type: str, filename: str) -> str | None:
 def _plausible(hint: str, head: str) -> bool:
     stripped = head.lstrip()
     if hint in (f.JSON, f.JSONL):
-        return stripped[:1] in "{[\"-0123456789tfn"
+        return stripped[:1] in '{["-0123456789tfn'
     if hint == f.XML:
         return stripped[:1] == "<"
     if hint == f.VTT:

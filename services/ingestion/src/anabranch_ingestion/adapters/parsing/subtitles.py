@@ -9,12 +9,12 @@ from anabranch_ingestion.domain.text import Composer, clean
 
 _TIME = re.compile(r"^(?:\d{1,4}:)?\d\d:\d\d[.,]\d{3}\s+-->")
 _VOICE = re.compile(r"<v(?:\.[\w.-]+)?[ \t]+([^<>]+)>")
-_SILENT = ("WEBVTT", "NOTE", "STYLE", "REGION", "X-TIMESTAMP-MAP")
 
 
 def compose(text: str, out: Composer) -> None:
     """Adds a paragraph for each stretch of one speaker."""
-    speaker, said = "", []
+    speaker = ""
+    said: list[str] = []
     for cue in re.split(r"\n[ \t]*\n", clean(text)):
         lines = cue.strip().split("\n")
         times = next((i for i, line in enumerate(lines[:2]) if _TIME.match(line.strip())), None)
@@ -25,7 +25,7 @@ def compose(text: str, out: Composer) -> None:
         body = "\n".join(lines[times + 1 :])
         voice = _VOICE.search(body)
         name = voice.group(1).strip() if voice else ""
-        if said and (name != speaker or sum(map(len, said)) > 1000):  # noqa: PLR2004  a paragraph to read
+        if said and (name != speaker or sum(len(one) for one in said) > 1000):  # noqa: PLR2004  a paragraph to read
             _add(speaker, said, out)
             said = []
         speaker = name

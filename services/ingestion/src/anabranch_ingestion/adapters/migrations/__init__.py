@@ -1,0 +1,1 @@
+"""Alembic revisions of ingestion's database, oldest first."""
