@@ -114,6 +114,7 @@ class Process:
         if self._settings.address_file is not None:
             await asyncio.to_thread(_write_atomically, self._settings.address_file, self.addresses)
         if service.bus is not None:
+            self._stage = "connecting to Kafka"
             await service.bus.start()
         for task in service.background:
             self._spawn(task)
@@ -129,9 +130,10 @@ class Process:
         if self._rpc is not None:
             await self._rpc.set_serving(serving=False)
             await asyncio.sleep(self._settings.drain_wait.total_seconds())
-            await self._phase("grpc", self._rpc.stop(_RPC_GRACE), _RPC_GRACE.total_seconds() + 1)
-        if self._http is not None:
-            await self._phase("http", self._http.stop(), _CLOSING_SECONDS)
+        await asyncio.gather(
+            *([self._phase("grpc", self._rpc.stop(_RPC_GRACE), _RPC_GRACE.total_seconds() + 1)] if self._rpc else []),
+            *([self._phase("http", self._http.stop(), _RPC_GRACE.total_seconds())] if self._http else []),
+        )
         for step in service.draining if service is not None else ():
             await self._phase("draining", step(), _CLOSING_SECONDS)
         if service is not None and service.bus is not None:

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from time import sleep
 from typing import Final, NoReturn, TypeVar
 
 from anabranch_bus import Bus
@@ -69,7 +70,8 @@ async def _run(build: Build, settings: S, name: str, bus: Callable[[S], Bus]) ->
     gauge(names.INFO).labels(service=name, version=_version(name)).set(1)
     log.info(names.Log.SERVICE_STARTING, pid=os.getpid(), kafka=settings.kafka)
     starting = asyncio.create_task(_start(process, build, settings, bus), name="start")
-    signalled = _on_signals(process, starting)
+    last = _LastResort()
+    signalled = _on_signals(process, starting, last)
     code = _FAILED
     try:
         await starting
@@ -87,7 +89,7 @@ async def _run(build: Build, settings: S, name: str, bus: Callable[[S], Bus]) ->
         log.error(names.Log.SERVICE_FAILED, reason=str(fault))  # noqa: TRY400  the sentence says it
     except Exception as error:
         log.exception(names.Log.SERVICE_FAILED, reason=f"{type(error).__name__}: {error}")
-    _exit_at_the_latest(code or _FAILED)
+    last.arm()
     await process.stop()
     return code
 
@@ -115,7 +117,7 @@ def _kafka(settings: ServiceSettings) -> Bus:
     )
 
 
-def _on_signals(process: Process, starting: asyncio.Task[None]) -> asyncio.Event:
+def _on_signals(process: Process, starting: asyncio.Task[None], last: _LastResort) -> asyncio.Event:
     signalled = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -126,16 +128,33 @@ def _on_signals(process: Process, starting: asyncio.Task[None]) -> asyncio.Event
         starting.cancel()
         process.ended.set()
 
+    def on_signal(_number: int, _frame: object) -> None:
+        last.arm()
+        loop.call_soon_threadsafe(stop)
+
+    # Not loop.add_signal_handler: a loop that is blocked would never hear of the signal.
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+        signal.signal(number, on_signal)
     return signalled
 
 
-def _exit_at_the_latest(code: int) -> None:
-    """Whatever blocks the drain (the event loop, a thread of a library), the process ends in time."""
-    timer = threading.Timer(_DRAIN_SECONDS, os._exit, args=(code,))
-    timer.daemon = True
-    timer.start()
+class _LastResort:
+    """Ends the process 25 seconds after it was armed, whatever blocks the drain: the event loop, a library's thread."""
+
+    def __init__(self) -> None:
+        """Starts the thread that waits; a signal handler must not start one, and may write to a pipe."""
+        waits, self._armed = os.pipe()
+
+        def wait() -> None:
+            os.read(waits, 1)
+            sleep(_DRAIN_SECONDS)
+            os._exit(_FAILED)
+
+        threading.Thread(target=wait, name="last resort", daemon=True).start()
+
+    def arm(self) -> None:
+        """Start counting; once is enough."""
+        os.write(self._armed, b".")
 
 
 def _version(name: str) -> str:

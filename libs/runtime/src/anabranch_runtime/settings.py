@@ -155,8 +155,9 @@ def described(settings: type[ServiceSettings]) -> str:
 def _sentence(fault: Any, prefix: str, variables: list[str]) -> str:
     place = [str(part) for part in fault["loc"]]
     if fault["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(place[0].upper(), variables, n=1, cutoff=0.75)
-        advice = f"did you mean {close[0]}? Otherwise unset it" if close else "unset it"
+        short = [variable.removeprefix(prefix) for variable in variables]
+        close = difflib.get_close_matches(place[0].upper().removeprefix(prefix), short, n=1, cutoff=0.7)
+        advice = f"did you mean {prefix}{close[0]}? Otherwise unset it" if close else "unset it"
         return f"{place[0]}: there is no such setting; {advice}."
     name = place[0] if place else ""
     variable = f"{prefix}{name}".upper() if name else "the settings together"
