@@ -10,6 +10,8 @@ __all__ = ["Attr", "Log", "Span"]
 class Log(LogEvent):
     """Log events."""
 
+    WORK_DELAYED = "retrieval.work.delayed"
+
 
 class Span(SpanName):
     """Span names."""

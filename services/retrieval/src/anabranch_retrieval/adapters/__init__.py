@@ -1,0 +1,1 @@
+"""What the service stands on: two indexes, a database, the embedding service."""

@@ -1,0 +1,25 @@
+"""Use cases and the ports they need."""
+
+from anabranch_retrieval.application.indexing import IndexDocuments
+from anabranch_retrieval.application.models import CheckModels, Readiness
+from anabranch_retrieval.application.ports import Catalogue, Embedder, Shown, Staged, VectorIndex, Written
+from anabranch_retrieval.application.reindexing import Reindexing, ReindexWorker
+from anabranch_retrieval.application.removing import RemovalWorker
+from anabranch_retrieval.application.searching import Answer, Retrieve
+
+__all__ = [
+    "Answer",
+    "Catalogue",
+    "CheckModels",
+    "Embedder",
+    "IndexDocuments",
+    "Readiness",
+    "ReindexWorker",
+    "Reindexing",
+    "RemovalWorker",
+    "Retrieve",
+    "Shown",
+    "Staged",
+    "VectorIndex",
+    "Written",
+]

@@ -1,0 +1,112 @@
+"""A question to the index and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anabranch_faults import Invalid, TooLarge
+from anabranch_retrieval.domain.documents import Chunk, CorpusKey
+from anabranch_retrieval.domain.fusion import Scored
+
+MAX_QUERY = 4_096
+MAX_TOP_K = 100
+_INT8 = 127.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSettings:
+    """What the variant decides. alpha: weight of the vector half; embedding_version: empty for the current one."""
+
+    alpha: float = 0.5
+    top_k: int = 5
+    embedding_version: str = ""
+    keep_duplicates: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses values out of range."""
+        if not 0 <= self.alpha <= 1:
+            raise Invalid("must be 0 to 1", field="settings.alpha", reason="OUT_OF_RANGE")
+        if not 1 <= self.top_k <= MAX_TOP_K:
+            raise Invalid(f"must be 1 to {MAX_TOP_K}", field="settings.top_k", reason="OUT_OF_RANGE")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One search by one reader.
+
+    filters: all must match the document's metadata. acl: the reader's labels. document_ids: only these, when given.
+    """
+
+    corpus: CorpusKey
+    text: str
+    settings: SearchSettings
+    filters: Mapping[str, str] = field(default_factory=dict)
+    acl: tuple[str, ...] = ()
+    document_ids: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuses a blank or over-long query."""
+        if not self.text.strip():
+            raise Invalid("must not be blank", field="query", reason="BLANK")
+        if len(self.text) > MAX_QUERY:
+            raise TooLarge(f"{len(self.text)} characters; at most {MAX_QUERY}", field="query", reason="TOO_LONG")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Search:
+    """What the index is asked. vector: float32, norm 1. limit: hits wanted, best first."""
+
+    text: str
+    vector: NDArray[np.float32]
+    alpha: float
+    limit: int
+    filters: Mapping[str, str] = field(default_factory=dict)
+    acl: tuple[str, ...] = ()
+    document_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """A chunk the index found, with what a reader is shown of it."""
+
+    found: Scored
+    chunk: Chunk
+    sentence_vectors: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sentence:
+    """A sentence of a passage: offsets into its text, and its cosine with the query where one is known."""
+
+    start: int
+    end: int
+    similarity: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passage:
+    """A hit as the reader gets it."""
+
+    hit: Hit
+    sentences: tuple[Sentence, ...]
+
+
+def passage_of(hit: Hit, query: NDArray[np.float32]) -> Passage:
+    """Adds to a hit how close each of its sentences is to the query vector (float32, norm 1)."""
+    spans = hit.chunk.sentences
+    similarities: list[float | None] = [None] * len(spans)
+    if hit.sentence_vectors and len(hit.sentence_vectors) == len(spans) * query.size:
+        rows = np.frombuffer(hit.sentence_vectors, dtype=np.int8).reshape(len(spans), query.size)
+        cosines = rows.astype(np.float32) @ query / _INT8
+        similarities = [float(cosine) for cosine in np.clip(cosines, -1, 1)]
+    return Passage(
+        hit=hit,
+        sentences=tuple(
+            Sentence(start=start, end=end, similarity=similarity)
+            for (start, end), similarity in zip(spans, similarities, strict=True)
+        ),
+    )
