@@ -101,11 +101,15 @@ def document_of(document_id: str, *, tenant: str = "acme", corpus: str = "docs")
 
 @dataclass(slots=True)
 class HashEmbedder:
-    """The Embedder port over hashed words. down: it is away. aliases: other names of versions."""
+    """The Embedder port over hashed words.
+
+    down: it is away. aliases: other names of versions. room: chunks it embeds before it goes away.
+    """
 
     served: list[Model]
     aliases: dict[str, str] = field(default_factory=dict)
     down: bool = False
+    room: int = 1_000_000
     chunks_embedded: int = 0
 
     async def embed_query(self, text: str, version: str) -> Embedded:
@@ -116,6 +120,8 @@ class HashEmbedder:
     async def embed_chunks(self, chunks: Sequence[Chunk], version: str) -> list[Entry]:
         """As the port says."""
         of = self._of(version)
+        if self.chunks_embedded >= self.room:
+            raise Unreachable("cut off")
         self.chunks_embedded += len(chunks)
         return [entry_of(chunk, of) for chunk in chunks]
 
