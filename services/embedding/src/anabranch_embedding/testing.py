@@ -11,15 +11,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from anabranch_embedding.domain import Encoding, ModelIdentity, Text, quantise, unit
+from anabranch_embedding.domain import Encoding, Float32, ModelIdentity, Text, quantise, unit
 
 __all__ = ["Answer", "FakeEncoder", "FakeEndpoint", "fake_vector"]
 
 
-def fake_vector(text: str, dimension: int) -> np.typing.NDArray[np.float32]:
+def fake_vector(text: str, dimension: int) -> Float32:
     """Return a unit vector that only this text has."""
     seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
-    return unit(np.random.default_rng(seed).standard_normal((1, dimension)).astype(np.float32))[0]
+    vector: Float32 = unit(np.random.default_rng(seed).standard_normal((1, dimension)).astype(np.float32))[0]
+    return vector
 
 
 @dataclass

@@ -1,0 +1,192 @@
+"""The ledger's behaviour, in memory and on both databases, and the registry on a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from anabranch import topics
+from anabranch_bus import BusSettings, KafkaBus, MemoryBus
+from anabranch_faults import Conflict, NotFound
+from anabranch_registry.adapters.ledger import SqlLedger
+from anabranch_registry.adapters.tables import ROUTING_CHANGES, VARIANTS
+from anabranch_registry.application import Ledger, OpenRegistry
+from anabranch_registry.bootstrap import build, database_of
+from anabranch_registry.domain import Change, GenerationSettings, Prompt, RetrievalSettings, Variant
+from anabranch_registry.domain.defaults import DEFAULT_VARIANT
+from anabranch_registry.entrypoints.kafka import encoded
+from anabranch_registry.settings import Settings
+from anabranch_registry.testing import MemoryLedger
+from anabranch_runtime import Process
+from anabranch_store import Database, OutboxRelay
+from anabranch_testkit import poll_until
+
+CHANGE = Change(author="ada", reason="because", at=datetime(2026, 11, 21, 10, 30, tzinfo=UTC))
+
+
+def variant(top_k: int) -> Variant:
+    prompt = Prompt(system="Grüße 🌊", template="{{ question }}")
+    return Variant(
+        description=f"top {top_k}",
+        retrieval=RetrievalSettings(alpha=1.0, top_k=top_k, keep_duplicates=True),
+        generation=GenerationSettings(temperature=0.7, stop=("a", "b"), seed=2**63 - 1, prompt=prompt),
+    ).completed()
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = database_of(database_url)
+    await database.migrate()
+    yield database
+    await database.close()
+
+
+class LedgerContract:
+    async def test_a_variant_comes_back_as_it_was_stored(self, ledger: Ledger) -> None:
+        one = variant(3)
+        assert await ledger.store(one, CHANGE) == one
+        assert await ledger.variant(one.variant_id) == one
+        assert await ledger.variant("v-000000000000") is None
+
+    async def test_a_variant_that_is_there_already_stays_as_it_is(self, ledger: Ledger) -> None:
+        one = await ledger.store(variant(3), CHANGE)
+        other = Variant(description="else", retrieval=one.retrieval, generation=one.generation)
+        assert (await ledger.store(other, CHANGE)).description == "top 3"
+
+    async def test_variants_are_paged_newest_first(self, ledger: Ledger) -> None:
+        for top_k in range(1, 6):
+            await ledger.store(variant(top_k), CHANGE)
+        first = await ledger.variants(count=2)
+        second = await ledger.variants(count=2, before=first.following)
+        third = await ledger.variants(count=2, before=second.following)
+        assert [[one.retrieval.top_k for one in page.variants] for page in (first, second, third)] == [
+            [5, 4],
+            [3, 2],
+            [1],
+        ]
+        assert third.following == 0
+
+    async def test_a_routing_moves_by_compare_and_swap(self, ledger: Ledger) -> None:
+        one, other = [await ledger.store(variant(top_k), CHANGE) for top_k in (1, 2)]
+        assert await ledger.routing("t") is None
+        weights = {one.variant_id: 1, other.variant_id: 3}
+        moved = await ledger.move("t", weights, expected=0, change=CHANGE)
+        assert await ledger.routing("t") == moved
+        assert {share.variant.variant_id: share.weight for share in moved.shares} == weights
+        with pytest.raises(Conflict, match="t is at revision 1, not at 0"):
+            await ledger.move("t", weights, expected=0, change=CHANGE)
+        with pytest.raises(Conflict):
+            await ledger.move("u", weights, expected=1, change=CHANGE)
+        assert (await ledger.move("t", {one.variant_id: 1}, expected=1, change=CHANGE)).revision == 2
+
+    async def test_a_routing_to_an_unknown_variant_is_not_made(self, ledger: Ledger) -> None:
+        with pytest.raises(NotFound, match="v-000000000000"):
+            await ledger.move("t", {"v-000000000000": 1}, expected=0, change=CHANGE)
+        assert await ledger.routing("t") is None
+
+    async def test_of_many_who_move_at_once_one_wins_each_revision(self, ledger: Ledger) -> None:
+        one = await ledger.store(variant(1), CHANGE)
+
+        async def attempt() -> int:
+            try:
+                return (await ledger.move("t", {one.variant_id: 1}, expected=0, change=CHANGE)).revision
+            except Conflict:
+                return 0
+
+        assert sorted(await asyncio.gather(*(attempt() for _ in range(5)))) == [0, 0, 0, 0, 1]
+
+    async def test_every_scope_can_be_told_again(self, ledger: Ledger) -> None:
+        one = await ledger.store(variant(1), CHANGE)
+        for scope in ("t", "u"):
+            await ledger.move(scope, {one.variant_id: 1}, expected=0, change=CHANGE)
+        assert await ledger.retell() == 2
+
+
+class TestMemoryLedger(LedgerContract):
+    @pytest.fixture
+    def ledger(self) -> Ledger:
+        return MemoryLedger()
+
+
+class TestSqlLedger(LedgerContract):
+    @pytest.fixture
+    def ledger(self, database: Database) -> Ledger:
+        return SqlLedger(database, encode=encoded)
+
+    async def test_what_is_decided_is_told_in_order_and_told_again_under_the_same_id(self, database: Database) -> None:
+        bus, ledger = MemoryBus(), SqlLedger(database, encode=encoded)
+        relay = OutboxRelay(database, bus.publish_encoded)
+        one = await ledger.store(variant(1), CHANGE)
+        for revision in range(3):
+            await ledger.move("t", {one.variant_id: revision + 1}, expected=revision, change=CHANGE)
+        with pytest.raises(Conflict):
+            await ledger.move("t", {one.variant_id: 1}, expected=0, change=CHANGE)
+        await ledger.retell()
+        await relay.drain()
+        told = bus.published(topics.REGISTRY_ROUTING_CHANGED)
+        assert [event.message.revision for event in told] == [1, 2, 3, 3]
+        assert told[2].event_id == told[3].event_id
+        assert len({event.event_id for event in told}) == 3
+
+    async def test_every_change_is_kept_with_author_and_reason(self, database: Database) -> None:
+        ledger = SqlLedger(database, encode=encoded)
+        one = await ledger.store(variant(1), CHANGE)
+        for revision in range(2):
+            await ledger.move("t", {one.variant_id: 1}, expected=revision, change=CHANGE)
+        async with database.reading() as tx:
+            rows = (await tx.execute(select(ROUTING_CHANGES).order_by(ROUTING_CHANGES.c.revision))).all()
+        assert [(row.revision, row.author, row.reason, row.changed_at) for row in rows] == [
+            (1, "ada", "because", CHANGE.at),
+            (2, "ada", "because", CHANGE.at),
+        ]
+
+    async def test_replicas_that_start_together_make_one_default(self, database_url: str) -> None:
+        async def start() -> None:
+            database = database_of(database_url)
+            await database.migrate()
+            await OpenRegistry(SqlLedger(database, encode=encoded))()
+            await database.close()
+
+        await asyncio.gather(*(start() for _ in range(4)))
+        database = database_of(database_url)
+        routing = await SqlLedger(database, encode=encoded).routing("*")
+        assert routing is not None
+        assert (routing.revision, routing.shares[0].variant) == (1, DEFAULT_VARIANT)
+        async with database.reading() as tx:
+            assert await tx.scalar(select(func.count()).select_from(VARIANTS)) == 1
+            assert await tx.scalar(select(func.count()).select_from(ROUTING_CHANGES)) == 1
+        await database.close()
+
+
+@pytest.mark.connected
+async def test_a_reader_that_comes_late_finds_the_present_routing_on_the_broker(kafka: str, tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+
+        async def run(folder: Path) -> None:
+            settings = Settings(data=folder, kafka=kafka)
+            process = Process(settings, name="registry")
+            await process.start(build(settings, bus=KafkaBus(BusSettings(bootstrap=kafka))))
+            stack.push_async_callback(process.stop)
+
+        await run(tmp_path)
+        seen: dict[str, Any] = {}
+        reader = KafkaBus(BusSettings(bootstrap=kafka))
+
+        async def on_routing(scope: str, message: Any) -> None:
+            seen[scope] = message
+
+        register: Callable[[Callable[[str, Any], Awaitable[None]]], object] = reader.table(
+            topics.REGISTRY_ROUTING_CHANGED
+        )
+        register(on_routing)
+        await reader.start()
+        stack.push_async_callback(reader.stop)
+        await poll_until(lambda: "*" in seen, deadline=20)
+        assert seen["*"].shares[0].variant.variant_id == DEFAULT_VARIANT.variant_id
