@@ -94,7 +94,7 @@ def compose(options: Options, state: State, progress: Callable[[str], None]) -> 
             "WEAVIATE_API_KEY": _secret(data / "weaviate.key"),
         }
     else:
-        index = {"INDEX": "embedded"}
+        index = {"INDEX": "lancedb"}
     sockets = Path(tempfile.mkdtemp(prefix="anabranch-"))  # 0700, and short: a socket's path has 107 characters at most
     grpc, key_file = f"127.0.0.1:{ports['grpc']}", data / "api.key"
     targets = {
@@ -112,6 +112,8 @@ def compose(options: Options, state: State, progress: Callable[[str], None]) -> 
         targets=targets,
     )
     special = {
+        # Who else may put documents in is for the owner to say; without a list, a typing error would found a tenant.
+        "ingestion": {"TENANTS": os.environ.get("ANABRANCH_INGESTION_TENANTS", state.tenant)},
         "retrieval": index,
         "gateway": {"HTTP_LISTEN": f"127.0.0.1:{ports['http']}", "KEY_FILE": str(key_file)},
     }
