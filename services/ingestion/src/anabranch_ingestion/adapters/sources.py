@@ -13,7 +13,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -102,7 +102,7 @@ class AllowedSources:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         try:
             # What was opened, not what the name meant a moment ago.
-            real = os.readlink(f"/proc/self/fd/{descriptor}")
+            real = str(Path(f"/proc/self/fd/{descriptor}").readlink())
             roots = [os.path.realpath(root.path or "/") for root in self._roots if root.scheme == "file"]
             if not any(_within(real, root) for root in roots):
                 raise _refused("it leads outside of the roots that are allowed here")

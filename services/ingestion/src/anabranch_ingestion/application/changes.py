@@ -170,12 +170,7 @@ class IngestChanges:
         if change.deleted or (change.version and change.version < document.seen):
             return prepared
         try:
-            body = await self._body(change)
-            data = body.data if body.text is None else body.text.encode("utf-8", "surrogatepass")
-            if len(data) > self.limits.body_bytes:
-                raise Refused(
-                    Reason.TOO_LARGE, f"the body has {len(data)} bytes, over the limit {self.limits.body_bytes}"
-                )
+            body, data = await self._body(change)
             prepared.content_sha256 = sha256(data)
             prepared.request_hash = request_hash(
                 change, content_sha256=prepared.content_sha256, readers=self.reader.version
@@ -188,16 +183,22 @@ class IngestChanges:
             prepared.fault = fault
         return prepared
 
-    async def _body(self, change: Change) -> Body:
+    async def _body(self, change: Change) -> tuple[Body, bytes]:
+        """The body, fetched where it is a reference, and its bytes."""
         if change.body is BodyKind.URI:
-            fetched = await self.sources.fetch(change.uri)
-            return replace(
-                fetched,
-                content_type=change.content_type or fetched.content_type,
-                filename=change.filename or fetched.filename,
+            body = await self.sources.fetch(change.uri)
+            body = replace(
+                body,
+                content_type=change.content_type or body.content_type,
+                filename=change.filename or body.filename,
             )
-        text = change.text if change.body is BodyKind.TEXT else None
-        return Body(text=text, data=change.content, content_type=change.content_type, filename=change.filename)
+        else:
+            text = change.text if change.body is BodyKind.TEXT else None
+            body = Body(text=text, data=change.content, content_type=change.content_type, filename=change.filename)
+        data = body.data if body.text is None else body.text.encode("utf-8", "surrogatepass")
+        if len(data) > self.limits.body_bytes:
+            raise Refused(Reason.TOO_LARGE, f"the body has {len(data)} bytes, over the limit {self.limits.body_bytes}")
+        return body, data
 
     # -- deciding
 
@@ -225,7 +226,7 @@ class IngestChanges:
             return
         try:
             if one.refused is not None and not (change.version and change.version < document.seen):
-                raise one.refused  # noqa: TRY301  one place answers refusals, found now or before
+                raise one.refused
             verdict = self._judge(document, one)
         except Refused as refused:
             self._say(ledger, lifecycle.rejected(document, change, Rejection.of(refused), now=now), change)

@@ -25,7 +25,7 @@ from anabranch_ingestion.domain.text import Block, BlockKind, Extracted, one_lin
 CHUNKER = "structure-1"
 """Changes when the same text would be cut differently: part of a document's fingerprint."""
 
-_MARKER = re.compile(r"(?:[-*+•‣◦▪–]|\(?\d{1,3}[.)])[ \t]+")
+_MARKER = re.compile(r"(?:[-*+\u2022\u2023\u25e6\u25aa\u2013]|\(?\d{1,3}[.)])[ \t]+")
 _HEADER_CHARS = 200
 _GROUP = 4096
 

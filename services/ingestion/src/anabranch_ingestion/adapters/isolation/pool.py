@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from tempfile import gettempdir
@@ -57,6 +57,9 @@ class PoolLimits:
     idle_bytes: int = 256 << 20
 
 
+WORKER = ("-I", "-m", "anabranch_ingestion.adapters.isolation.worker")
+"""What Python runs in a worker."""
+
 Told = Callable[[str, dict[str, Any]], None]
 """What happens to workers, for logs and metrics: an event of `started`, `lost`, `retired`, and its facts."""
 
@@ -64,12 +67,15 @@ Told = Callable[[str, dict[str, Any]], None]
 class WorkerPool:
     """Reads documents in worker processes. One event loop; many calls at once."""
 
-    def __init__(self, limits: PoolLimits, read_limits: ReadLimits, window: Window, *, told: Told) -> None:
+    def __init__(
+        self, limits: PoolLimits, read_limits: ReadLimits, window: Window, *, told: Told, program: Sequence[str] = WORKER
+    ) -> None:
         """Starts nothing."""
         self._limits = limits
         self._read_limits = read_limits
         self._window = window
         self._told = told
+        self._program = program
         self._idle: deque[_Worker] = deque()
         self._alive: set[_Worker] = set()
         self._starting = 0
@@ -205,7 +211,7 @@ class WorkerPool:
     async def _add(self, *, counted: bool = False) -> None:
         self._starting += not counted
         try:
-            worker = await _Worker.start(self._limits)
+            worker = await _Worker.start(self._limits, self._program)
         except (OSError, TimeoutError, _Killed, _Crashed) as error:
             self._broken = f"{type(error).__name__} {error}"
             worker = None
@@ -243,12 +249,10 @@ class _Worker:
         self.held: list[str] = []
 
     @classmethod
-    async def start(cls, limits: PoolLimits) -> _Worker:
+    async def start(cls, limits: PoolLimits, program: Sequence[str]) -> _Worker:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-I",
-            "-m",
-            "anabranch_ingestion.adapters.isolation.worker",
+            *program,
             str(limits.memory_bytes),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

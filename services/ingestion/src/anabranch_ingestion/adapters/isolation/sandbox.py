@@ -98,6 +98,15 @@ def resident_bytes(pid: int | str) -> int:
         return 0
 
 
+def peak_bytes(pid: int) -> int:
+    """The most memory the process ever had in use; 0 when it is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM:")), 0)
+
+
 def _limits(memory_bytes: int) -> None:
     # Mapped libraries count as address space without being in use: the cap is on what is added from here on.
     with Path("/proc/self/statm").open("rb") as statm:

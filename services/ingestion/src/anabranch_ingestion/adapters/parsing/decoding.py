@@ -41,7 +41,7 @@ def _guess(data: bytes) -> str | None:
     lenient = data.decode("utf-8", errors="replace")
     broken = lenient.count("\ufffd")
     foreign = sum(1 for character in lenient[:_SAMPLE] if character > "\x7f" and character != "\ufffd")
-    if foreign > 8 * broken:  # noqa: PLR2004  a ratio, explained above
+    if foreign > 8 * broken:
         return lenient
     declared = _DECLARED.search(data, 0, 2048)
     if declared is not None:

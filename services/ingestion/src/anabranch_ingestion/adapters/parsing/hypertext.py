@@ -10,14 +10,16 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from anabranch_ingestion.domain.text import Composer
 
-_SKIP = frozenset(
+_SKIP_WORDS = (
     "script style noscript template svg head iframe object embed select option datalist audio video canvas map nav "
-    "button input textarea dialog".split()
+    "button input textarea dialog"
 )
-_BLOCKS = frozenset(
-    "address article aside blockquote body center dd details div dl dt fieldset figcaption figure footer form header "
-    "hgroup hr html legend li main ol p section summary table tbody td tfoot th thead tr ul caption".split()
+_SKIP = frozenset(_SKIP_WORDS.split())
+_BLOCKS_WORDS = (
+    "address article aside blockquote body center dd details div dl dt fieldset figcaption figure footer form "
+    "header hgroup hr html legend li main ol p section summary table tbody td tfoot th thead tr ul caption"
 )
+_BLOCKS = frozenset(_BLOCKS_WORDS.split())
 _HEADINGS = {f"h{n}": n for n in range(1, 7)}
 _CODE = frozenset(("pre", "listing", "xmp"))
 _CELL_CAP = 4000
@@ -79,7 +81,7 @@ class _Walk:
         if tree.body is not None:
             self.run(tree.body)
 
-    def _enter(self, node: LexborNode) -> LexborNode | None:
+    def _enter(self, node: LexborNode) -> LexborNode | None:  # noqa: PLR0911  one return a case
         """Takes a node in; its first child when the walk goes on below it."""
         tag = node.tag or ""
         if tag == "-text":

@@ -71,7 +71,7 @@ class _Reader:
             self._out.title = title.group(1)
         return text[end + 4 :]
 
-    def _line(self, lines: list[str], position: int) -> int:
+    def _line(self, lines: list[str], position: int) -> int:  # noqa: PLR0911  one return a case
         line = lines[position]
         if not line.strip():
             self._flush()

@@ -15,14 +15,16 @@ from defusedxml.ElementTree import DefusedXMLParser  # type: ignore[import-untyp
 from anabranch_ingestion.domain.refusals import Reason, Refused
 from anabranch_ingestion.domain.text import Composer
 
-_HEADINGS = frozenset(
-    "title heading head h1 h2 h3 h4 h5 h6 article-title invention-title section-title subtitle caption-title".split()
+_HEADINGS_WORDS = (
+    "title heading head h1 h2 h3 h4 h5 h6 article-title invention-title section-title subtitle caption-title"
 )
-_INLINE = frozenset(
+_HEADINGS = frozenset(_HEADINGS_WORDS.split())
+_INLINE_WORDS = (
     "a b i u em strong sup sub span italic bold emphasis xref ref ext-link code tt font small o named-content sc "
     "sub2 sup2 smallcaps link term inline-formula underline uri email abbr cite q br figref claim-ref bold-italic "
-    "given-names surname pdat hil f".split()
+    "given-names surname pdat hil f"
 )
+_INLINE = frozenset(_INLINE_WORDS.split())
 _CODE = frozenset(("programlisting", "screen", "pre", "literallayout", "code-block"))
 _SKIP = frozenset(("script", "style", "math", "tex-math", "mml:math", "binary"))
 _ROWS = frozenset(("tr", "row", "table-row"))
@@ -60,12 +62,11 @@ class _Entities(dict[str, str]):
         return html5.get(name + ";", "")
 
 
-def _declared(
-    name: str, is_parameter: bool, value: str | None, base: str | None, system: str, public: str, notation: str | None,
-) -> None:  # fmt: skip
+def _declared(name: str, *declaration: str | None) -> None:
+    """Expat's report of an entity: is it a parameter, its value, base, system and public id, and notation."""
+    _, value, base, system, public, notation = declaration
     if notation is None:
         raise EntitiesForbidden(name, value, base, system, public, notation)
-    del is_parameter
 
 
 class _Target:

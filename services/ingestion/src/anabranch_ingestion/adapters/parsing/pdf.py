@@ -17,7 +17,7 @@ from anabranch_ingestion.domain.text import Composer, one_line
 
 _HEADING_CHARS = 160
 _HEADING_LEVELS = 3
-_ITEM = re.compile(r"^(?:[-•‣◦▪–*]|\(?\d{1,3}[.)])\s+\S")
+_ITEM = re.compile(r"^(?:[-\u2022\u2023\u25e6\u25aa\u2013*]|\(?\d{1,3}[.)])\s+\S")
 _HYPHEN = re.compile(r"(?<=[^\W\d_])[-\u00ad\x02\ufffe]\n(?=[^\W\d_])")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from anabranch_faults import TooLarge
 from anabranch_ingestion.adapters.parsing import formats as f
@@ -34,7 +34,7 @@ class ReadLimits:
     """Caps on what a body may become."""
 
     text_bytes: int = 20 << 20
-    archive: ArchiveLimits = ArchiveLimits()
+    archive: ArchiveLimits = field(default_factory=ArchiveLimits)
     pages: int = _MANY_PAGES
 
 
@@ -140,7 +140,7 @@ def _xml(sniffed: Sniffed, out: Composer, limits: ReadLimits) -> str:
 
 
 def _native(body: Body, kind: str, out: Composer, limits: ReadLimits) -> str:
-    """xberg first; for workbooks it leaves empty or cannot open, openpyxl and xlrd."""
+    """Xberg first; for workbooks it leaves empty or cannot open, openpyxl and xlrd."""
     from anabranch_ingestion.adapters.parsing import native  # noqa: PLC0415  native code, see _binary
 
     data = body.data if body.text is None else body.text.encode("utf-8", "replace")

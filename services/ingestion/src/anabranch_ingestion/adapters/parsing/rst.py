@@ -16,7 +16,7 @@ _DIRECTIVE = re.compile(r"^\.\. (?:\|[^|]+\| )?([\w-]+)::[ \t]*(.*)$")
 _TARGET = re.compile(r"^\.\. (?:_[^:]*(?:`[^`]*`)?:|__)[ \t]*\S*")
 _NOTE = re.compile(r"^\.\. \[(#?\w*\*?)\][ \t]+(.*)$")
 _OPTION = re.compile(r"^:[\w-]+:")
-_ITEM = re.compile(r"^(?:[-*+•]|\(?(?:\d{1,3}|[a-zA-Z]|#)[.)])[ \t]+")
+_ITEM = re.compile(r"^(?:[-*+\u2022]|\(?(?:\d{1,3}|[a-zA-Z]|#)[.)])[ \t]+")
 _GRID = re.compile(r"^\+[-=+]+\+[ \t]*$")
 _SIMPLE = re.compile(r"^={2,}(?:[ \t]+={2,})+[ \t]*$|^={2,}$")
 _ROLE = re.compile(r":([\w.:+-]+):`([^`\n]+)`")
@@ -30,10 +30,11 @@ _NOTE_REFERENCE = re.compile(r"[ ]?\[#?[\w*]+\]_")
 _SUBSTITUTION = re.compile(r"\|([^|\s][^|\n]*)\|_{0,2}")
 _NAME = re.compile(r"(?<=\w)_{1,2}(?=[\s.,;:)!?]|$)")
 _CODE = frozenset(("code", "code-block", "sourcecode", "parsed-literal", "productionlist", "math", "highlight"))
-_SILENT = frozenset(
-    "image contents include raw index toctree default-role role meta header footer sectnum target-notes tabularcolumns "
-    "currentmodule module highlight".split()
+_SILENT_WORDS = (
+    "image contents include raw index toctree default-role role meta header footer sectnum target-notes "
+    "tabularcolumns currentmodule module highlight"
 )
+_SILENT = frozenset(_SILENT_WORDS.split())
 
 
 def compose(text: str, out: Composer) -> None:
@@ -74,7 +75,7 @@ class _Reader:
                 self._out.item(field)
         return position
 
-    def _block(self, at: int) -> int:
+    def _block(self, at: int) -> int:  # noqa: PLR0911  one return a case
         lines = self._lines
         line = lines[at]
         if not line.strip():
@@ -122,7 +123,7 @@ class _Reader:
             if argument:
                 self._out.prose(plain(argument))
             nested = _Reader(_outdent(body), self._out)
-            nested._styles = self._styles  # noqa: SLF001  the same class: one document, one order of styles
+            nested._styles = self._styles
             nested.read()
         return end
 

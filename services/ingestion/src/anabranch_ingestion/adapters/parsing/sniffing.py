@@ -37,7 +37,7 @@ _ENTITY = re.compile(r"^\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(!doctype\s+)?
 _HTML_TAG = re.compile(r"<(?:html|head|body|div|p|h[1-6]|table|ul|ol|span|br|a\s)[\s>/]", re.IGNORECASE)
 _HEADER = re.compile(r"^[A-Za-z][A-Za-z0-9-]{1,60}:[ \t]?\S")
 _MAIL = re.compile(
-    r"^(?:from|to|subject|date|message-id|received|return-path|mime-version|delivered-to|x-[\w-]+):", re.I
+    r"^(?:from|to|subject|date|message-id|received|return-path|mime-version|delivered-to|x-[\w-]+):", re.IGNORECASE
 )
 _MARKDOWN = re.compile(r"^#{1,6}[ \t]+\S|^(?:```|~~~)|^[-*][ \t]+\[[^\]\n]*\]\(|\]\(https?://[^)\s]+\)", re.MULTILINE)
 _RST = re.compile(r"^\.\. [\w-]+::|^[^\s].*\n(=|-|~|\^){4,}[ \t]*$|:[a-z]+:`[^`\n]+`", re.MULTILINE)
@@ -79,7 +79,7 @@ def sniff_text(text: str, *, content_type: str = "", filename: str = "") -> Snif
     return Sniffed(content_type=_likely(text, head), text=text)
 
 
-def _binary(data: bytes) -> str | None:
+def _binary(data: bytes) -> str | None:  # noqa: C901  one step a kind of file
     if b"%PDF-" in data[:1024]:
         return f.PDF
     if data.startswith((b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")):
@@ -152,7 +152,7 @@ def _compound(data: bytes) -> str:
     raise _unsupported("application/x-ole-storage")
 
 
-def _certain(head: str) -> str | None:
+def _certain(head: str) -> str | None:  # noqa: PLR0911  one return a case
     stripped = head.lstrip()
     if stripped.startswith("WEBVTT"):
         return f.VTT
@@ -166,7 +166,7 @@ def _certain(head: str) -> str | None:
             root = match.group(2).lower()
             if root == "html":
                 return f.HTML
-            if stripped.startswith("<?xml") or (match.group(1) and root not in {"html"}):
+            if stripped.startswith("<?xml") or (match.group(1) and root != "html"):
                 return f.XML
     if _mail(stripped):
         return f.EML
