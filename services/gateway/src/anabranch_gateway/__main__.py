@@ -10,6 +10,7 @@ from anabranch_gateway.adapters.keys import SqlKeys
 from anabranch_gateway.bootstrap import build, database_of
 from anabranch_gateway.entrypoints import admin
 from anabranch_gateway.settings import Settings, StoredSettings
+from anabranch_observability import configure
 from anabranch_runtime import WrongSettings, load, serve
 
 
@@ -31,6 +32,7 @@ def main() -> None:
     except WrongSettings as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from None
+    configure(service="gateway", level="warning", format=settings.log_format)
     wanted = admin.parse(sys.argv[2:], tenant=settings.tenant)
     raise SystemExit(asyncio.run(_keys(wanted, settings)))
 
