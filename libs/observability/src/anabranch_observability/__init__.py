@@ -10,7 +10,7 @@ from anabranch_observability.context import adopt, new_trace, parse_traceparent,
 from anabranch_observability.logs import Format, Level, Logger, bind, configure_logs, get_logger
 from anabranch_observability.metrics import CONTENT_TYPE, UnknownName, counter, exposition, gauge, histogram
 from anabranch_observability.names import Attribute, CounterName, GaugeName, HistogramName, LogEvent, SpanName
-from anabranch_observability.tracing import enabled, span, switch, tracer, wanted
+from anabranch_observability.tracing import enabled, failed, span, switch, tracer, wanted
 
 __all__ = [
     "CONTENT_TYPE",
@@ -31,6 +31,7 @@ __all__ = [
     "counter",
     "enabled",
     "exposition",
+    "failed",
     "gauge",
     "get_logger",
     "histogram",

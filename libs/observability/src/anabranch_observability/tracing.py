@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -12,8 +13,9 @@ from opentelemetry.trace import NonRecordingSpan, Span, SpanKind
 
 from anabranch_observability.context import new_trace, parse_traceparent
 from anabranch_observability.names import Attribute, SpanName
+from anabranch_observability.redaction import redacted
 
-__all__ = ["enabled", "span", "switch", "tracer", "wanted"]
+__all__ = ["enabled", "failed", "span", "switch", "tracer", "wanted"]
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _DISABLED = "OTEL_SDK_DISABLED"
@@ -70,8 +72,27 @@ def span(
         finally:
             otel_context.detach(token)
         return
+    shown = {str(key): redacted(value, name=str(key)) for key, value in (attributes or {}).items()}
     linked = [trace.Link(link) for link in (parse_traceparent(header) for header in links) if link is not None]
-    with tracer().start_as_current_span(
-        name, context, kind, {str(key): value for key, value in (attributes or {}).items()}, linked
-    ) as made:
-        yield made
+    made = tracer().start_span(name, context, kind, shown, linked)
+    with trace.use_span(made, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+        try:
+            yield made
+        except Exception as error:
+            failed(made, error)
+            raise
+
+
+def failed(of: Span, error: BaseException) -> None:
+    """Mark a span as failed by `error`, with secrets kept out of what is recorded."""
+    message = str(redacted(str(error)))
+    stack = "".join(traceback.format_exception(error))
+    of.add_event(
+        "exception",
+        {
+            "exception.type": type(error).__qualname__,
+            "exception.message": message,
+            "exception.stacktrace": str(redacted(stack)),
+        },
+    )
+    of.set_status(trace.StatusCode.ERROR, message)

@@ -18,7 +18,17 @@ from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, Span, SpanKind
 
 from anabranch_faults import Invalid, TooLarge, Unauthenticated, Unreachable
-from anabranch_observability import adopt, counter, enabled, gauge, get_logger, histogram, parse_traceparent, tracer
+from anabranch_observability import (
+    adopt,
+    counter,
+    enabled,
+    failed,
+    gauge,
+    get_logger,
+    histogram,
+    parse_traceparent,
+    tracer,
+)
 from anabranch_observability.names import rpc as names
 from anabranch_rpc.errors import DETAILS_KEY, Errors, Status, status_of
 from anabranch_rpc.scope import Scope, enter
@@ -190,8 +200,7 @@ class _Call:
         else:
             log.warning(names.Log.REQUEST_FAILED, error=type(error).__name__, **said)
         if self._span is not None and status.code not in _CLIENT_CODES:
-            self._span.record_exception(error)
-            self._span.set_status(trace.StatusCode.ERROR, status.message)
+            failed(self._span, error)
 
     def _ms(self) -> float:
         return round((perf_counter() - self._started) * 1000, 2)
