@@ -25,6 +25,7 @@ from anabranch_gateway.application.admin import AdministerKeys
 from anabranch_gateway.bootstrap import sweep_sessions
 from anabranch_gateway.domain.keys import digest_of
 from anabranch_gateway.domain.questions import Role, Turn
+from anabranch_gateway.entrypoints import admin
 from anabranch_gateway.testing import Downstream, route
 from anabranch_store import Database
 from anabranch_testkit import poll_until
@@ -201,7 +202,6 @@ class TestOnKafka:
         self, kafka: str, start_process: Callable[[Downstream], Any], unique: Callable[[str], str]
     ) -> None:
         async with Downstream() as downstream:
-            downstream.retrieval.corpora["default", "handbook"] = downstream.retrieval.corpora["default", "handbook"]
             running = await start_process(downstream)
             bus = KafkaBus(BusSettings(bootstrap=kafka))
             variant = unique("v")
@@ -284,31 +284,38 @@ async def _read(bootstrap: str, topic: str, *, count: int, wanted: str) -> list[
 
 
 class TestTheCommandLine:
-    async def _key(self, data: Path, *arguments: str) -> tuple[int, list[dict[str, Any]], str]:
+    async def test_keys_are_made_listed_and_revoked(
+        self, database: Database, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        async def key(*arguments: str) -> tuple[int, list[dict[str, Any]], str]:
+            code = await admin.run(admin.parse(arguments, tenant="acme"), SqlKeys(database))
+            out, err = capsys.readouterr()
+            return code, [json.loads(line) for line in out.splitlines()], err
+
+        code, (made,), _ = await key("create", "--label", "hr", "--note", "intranet")
+        assert (code, made["tenant"], made["labels"]) == (0, "acme", ["hr"])
+        assert made["key"].startswith("ab-")
+        code, (listed,), _ = await key("list")
+        assert (code, listed["key_id"], listed["revoked_at"]) == (0, made["key_id"], None)
+        assert "key" not in listed
+        assert (await key("revoke", made["key_id"]))[0] == 0
+        _, (listed,), _ = await key("list")
+        assert datetime.fromisoformat(listed["revoked_at"]) <= datetime.now(tz=UTC)
+        code, _, problem = await key("revoke", made["key_id"])
+        assert code == 1
+        assert "there is no key" in problem
+
+    @pytest.mark.connected
+    async def test_it_is_part_of_the_program_and_prints_nothing_else(self, tmp_path: Path) -> None:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "anabranch_gateway",
             "key",
-            *arguments,
-            env={**os.environ, "ANABRANCH_GATEWAY_DATA": str(data), "ANABRANCH_GATEWAY_TENANT": "acme"},
+            "create",
+            env={**os.environ, "ANABRANCH_GATEWAY_DATA": str(tmp_path), "ANABRANCH_GATEWAY_TENANT": "acme"},
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
         )
-        out, err = await process.communicate()
-        return process.returncode or 0, [json.loads(line) for line in out.decode().splitlines()], err.decode()
-
-    @pytest.mark.connected
-    async def test_keys_are_made_listed_and_revoked(self, tmp_path: Path) -> None:
-        code, (made,), _ = await self._key(tmp_path, "create", "--label", "hr", "--note", "intranet")
-        assert (code, made["tenant"], made["labels"]) == (0, "acme", ["hr"])
-        assert made["key"].startswith("ab-")
-        code, (listed,), _ = await self._key(tmp_path, "list")
-        assert (code, listed["key_id"], listed["revoked_at"]) == (0, made["key_id"], None)
-        assert "key" not in listed
-        assert (await self._key(tmp_path, "revoke", made["key_id"]))[0] == 0
-        _, (listed,), _ = await self._key(tmp_path, "list")
-        assert datetime.fromisoformat(listed["revoked_at"]) <= datetime.now(tz=UTC)
-        code, _, problem = await self._key(tmp_path, "revoke", made["key_id"])
-        assert code == 1
-        assert "there is no key" in problem
+        out, _ = await process.communicate()
+        assert process.returncode == 0
+        assert json.loads(out)["tenant"] == "acme"
