@@ -19,7 +19,7 @@ from anabranch_local.state import last_state, load_state
 from anabranch_local.supervisor import RUN_VARIABLE
 from anabranch_testkit import poll_until
 
-pytestmark = [pytest.mark.connected, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.connected, pytest.mark.slow, pytest.mark.timeout(600)]
 
 ANABRANCH = Path(sys.executable).parent / "anabranch"
 PARTS = ["kafka", "registry", "embedding", "ingestion", "retrieval", "generation", "gateway"]
@@ -79,16 +79,17 @@ def test_a_service_that_cannot_start_ends_up_with_its_last_words(
     assert living(state.run) == []
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("up") / "data"
+    said = anabranch("up", "--detach", "--json", "--scale", "embedding=2", data=folder)
+    assert json.loads(said)["ready"] is True, "stdout holds one JSON document and nothing else"
+    yield folder
+    subprocess.run([ANABRANCH, "down", "--data", folder], capture_output=True, check=False, timeout=60)
+
+
 class TestEmbedded:
     """One platform, started once; the tests run in the order written."""
-
-    @pytest.fixture(scope="class")
-    def data(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-        folder = tmp_path_factory.mktemp("up") / "data"
-        said = anabranch("up", "--detach", "--json", "--scale", "embedding=2", data=folder)
-        assert json.loads(said)["ready"] is True, "stdout holds one JSON document and nothing else"
-        yield folder
-        subprocess.run([ANABRANCH, "down", "--data", folder], capture_output=True, check=False, timeout=60)
 
     def test_everything_is_ready_and_fits_the_memory(self, data: Path) -> None:
         document = status(data)
@@ -154,25 +155,15 @@ class TestEmbedded:
         anabranch("status", data=data, code=3)
 
 
-def test_in_the_foreground_ctrl_c_stops_everything(tmp_path: Path) -> None:
-    command = [str(ANABRANCH), "up", "--json", "--data", str(tmp_path / "data")]
+def test_in_the_foreground_with_weaviate_until_ctrl_c(tmp_path: Path) -> None:
+    command = [str(ANABRANCH), "up", "--json", "--index", "weaviate", "--data", str(tmp_path / "data")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         document = json.loads(process.stdout.readline())
         assert document["ready"]
+        assert "weaviate" in {service["name"] for service in document["services"]}
         state = load_state(tmp_path / "data")
         assert state is not None
         process.send_signal(signal.SIGINT)
         assert process.wait(40) == 0
     assert living(state.run) == []
-
-
-@pytest.mark.slow
-def test_weaviate_is_started_when_it_is_chosen(tmp_path: Path) -> None:
-    try:
-        anabranch("up", "--detach", "--index", "weaviate", data=tmp_path / "data")
-        document = status(tmp_path / "data")
-        assert document["ready"]
-        assert "weaviate" in {service["name"] for service in document["services"]}
-    finally:
-        anabranch("down", data=tmp_path / "data")

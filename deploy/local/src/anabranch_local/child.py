@@ -21,7 +21,8 @@ _STEADY = timedelta(seconds=60)
 """After so long without a crash, the next pause is the first one again."""
 _MOST_FAILED_STARTS = 3
 _WRONG_SETTINGS = 2
-_WATCH = timedelta(milliseconds=100)
+_ASK = timedelta(milliseconds=100)
+_WATCH = timedelta(milliseconds=250)
 _LOG_LIMIT = 20 * 1024 * 1024
 
 
@@ -102,14 +103,16 @@ class Child:
             self._id = ProcessId(pid=process.pid, created=0.0)
         self._show("starting")
         while process.alive and not self._stopping:
+            pause = _WATCH
             if self._phase == "starting":
+                pause = _ASK
                 self.reason = await asyncio.to_thread(_unready, self.part.probe)
                 if not self.reason:
                     self._ready_once.set()
                     self._show("ready")
             elif self.part.log.exists() and self.part.log.stat().st_size > _LOG_LIMIT:
                 await asyncio.to_thread(bound, self.part.log)
-            await self._sleep(_WATCH)
+            await self._sleep(pause)
         if not self._stopping:
             # What it had started itself must not live on beside its successor.
             await asyncio.to_thread(process.kill)
