@@ -120,6 +120,7 @@ def _kafka(settings: ServiceSettings) -> Bus:
 def _on_signals(process: Process, starting: asyncio.Task[None], last: _LastResort) -> asyncio.Event:
     signalled = asyncio.Event()
     loop = asyncio.get_running_loop()
+    own = os.getpid()
 
     def stop() -> None:
         if signalled.is_set():
@@ -128,7 +129,11 @@ def _on_signals(process: Process, starting: asyncio.Task[None], last: _LastResor
         starting.cancel()
         process.ended.set()
 
-    def on_signal(_number: int, _frame: object) -> None:
+    def on_signal(number: int, _frame: object) -> None:
+        if os.getpid() != own:  # a child that was forked: the signal is for it, and it has nothing to drain
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
         last.arm()
         loop.call_soon_threadsafe(stop)
 

@@ -114,10 +114,13 @@ class OutboxRelay:
     async def run(self) -> None:
         """Publish until cancelled. Outages of broker and database are waited out; a bug is raised."""
         failures = 0
+        told = False
         while True:
             self._written.clear()
             try:
-                await self.drain()
+                # Replicas that only look round do not queue for the lock.
+                if told or await self._any():
+                    await self.drain()
             except Transient as fault:
                 failures += 1
                 pause = uniform(0.5, 1.0) * min(0.05 * 2**failures, self._max_backoff)  # noqa: S311  jitter, not a secret
@@ -128,18 +131,20 @@ class OutboxRelay:
                 log.info(names.Log.OUTBOX_RECOVERED, failures=failures)
                 failures = 0
             try:
-                await asyncio.wait_for(self._written.wait(), self._poll)
+                told = await asyncio.wait_for(self._written.wait(), self._poll)
             except TimeoutError:
+                told = False
                 await self._measure()
 
     async def drain(self) -> int:
         """Publish all there is; gives how many. Raises Transient (nothing is lost) when it cannot."""
         published = 0
-        while await self._any():
-            async with self._database.exclusive("outbox"):
-                rows = await self._next()
+        async with self._database.exclusive("outbox"):
+            while rows := await self._next():
                 await self._send(rows)
-            published += len(rows)
+                published += len(rows)
+                if len(rows) < self._batch:
+                    break
         return published
 
     async def _any(self) -> bool:
