@@ -229,6 +229,41 @@ async def test_a_broker_that_is_not_there_is_said_so_in_time(tmp_path: Path, fre
     assert bus.ready == "the bus is not started"
 
 
+async def test_a_topic_that_does_not_exist_is_named(place: Place) -> None:
+    bus = KafkaBus(replace(place.settings, start_timeout=timedelta(seconds=1)))
+    missing = replace(place.names.source, name=f"{place.names.source.name}-missing")
+
+    @bus.subscriber(missing, group="nobody")
+    async def handler(batch: Batch[DocumentChanged]) -> Outcome[DocumentChanged]:
+        return batch.outcome()
+
+    with pytest.raises(Unreachable, match="nobody"):
+        await bus.start()
+
+
+async def test_a_consumer_whose_client_is_lost_gets_another_and_abandoned_records_come_again(place: Place) -> None:
+    held, seen = asyncio.Event(), list[str]()
+
+    async def handler(batch: Batch[DocumentChanged]) -> Outcome[DocumentChanged]:
+        if not held.is_set():
+            held.set()
+            await asyncio.sleep(600)
+        seen.extend(record.message.text for record in batch)
+        return batch.outcome()
+
+    async with place.bus(handler, watch_every=timedelta(seconds=0.2)) as bus:
+        await bus.publish(*(place.event(str(n), "k") for n in range(100)))
+        await held.wait()
+        restarting = asyncio.create_task(bus._groups[0].restart("test"))
+        await bus.publish(*(place.event(str(n), "k") for n in range(100, 200)))
+        await restarting
+        await place.all_committed(200)
+        assert seen == [str(n) for n in range(200)]
+        await bus._groups[0].reader.stop()
+        await bus.publish(place.event("after", "k"))
+        await place.all_committed(201)
+
+
 async def test_an_event_over_its_topic_s_limit_is_refused_before_it_is_sent(place: Place) -> None:
     bus = KafkaBus(place.settings)
     from anabranch import topics  # noqa: PLC0415  only here is a real topic's limit of interest

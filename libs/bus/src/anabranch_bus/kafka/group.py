@@ -22,6 +22,7 @@ from anabranch_bus.kafka.reader import Reader, Records
 from anabranch_bus.kafka.settings import BusSettings
 from anabranch_bus.marks import Gate
 from anabranch_bus.subscription import Subscription
+from anabranch_faults import Unreachable
 from anabranch_observability import gauge, get_logger
 from anabranch_observability.names import bus as names
 
@@ -97,8 +98,8 @@ class Group:
         await asyncio.gather(*(lane.hang_up() for lane in hung))
         await self._close_lanes(timedelta(0))
         await self._end_commits(timedelta(seconds=1))
-        self._begin()
-        await self.reader.restart(reason)
+        # Until the old client is gone its records must not be taken: they follow those that were abandoned above.
+        await self.reader.restart(reason, between=self._begin)
 
     async def _end_commits(self, patience: timedelta) -> None:
         if self.committer is not None:
@@ -108,6 +109,9 @@ class Group:
 
     async def _close_lanes(self, grace: timedelta) -> None:
         lanes, self.lanes = list(self.lanes.values()), {}
+        for lane in lanes:
+            # What another replica will measure must not be counted here as well.
+            gauge(names.LAG).labels(self.name, lane.tp.topic, str(lane.tp.partition)).set(0)
         await asyncio.gather(*(lane.close(grace) for lane in lanes))
 
     async def _take(self, records: Records) -> None:
@@ -148,11 +152,11 @@ class Group:
             self.committer.note(tp, offset)
 
     def _full(self, tp: TopicPartition) -> None:
-        with contextlib.suppress(IllegalStateError):  # being revoked
+        with contextlib.suppress(IllegalStateError, Unreachable):  # being revoked
             self.reader.client.pause(tp)
 
     def _room(self, tp: TopicPartition) -> None:
-        with contextlib.suppress(IllegalStateError):  # being revoked
+        with contextlib.suppress(IllegalStateError, Unreachable):  # being revoked
             self.reader.client.resume(tp)
 
     def _halted(self, tp: TopicPartition, reason: str) -> None:

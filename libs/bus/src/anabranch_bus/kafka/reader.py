@@ -47,6 +47,7 @@ class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no type
     """Polls until there is something, and counts how often there was."""
 
     delivered = 0
+    failing_since: float | None = None
 
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
@@ -60,8 +61,10 @@ class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no type
                 )
             except KafkaError as error:
                 log.warning(names.Log.CONSUMER_FAILED, error=type(error).__name__, reason=str(error))
+                self.failing_since = self.failing_since or asyncio.get_running_loop().time()
                 await asyncio.sleep(_ERROR_SECONDS)
                 continue
+            self.failing_since = None
             if found:
                 self.delivered += 1
                 return found
@@ -137,6 +140,20 @@ class Reader:
             raise Unreachable("the consumer is not connected")
         return self._subscriber.consumer
 
+    def ails(self, *, now: float, patience: float) -> str | None:
+        """Return why the client must be built anew, None when it need not be.
+
+        There is none, a batch got lost on its way, or polls have failed for longer than `patience` (seconds).
+        """
+        consumer = self._subscriber.consumer
+        if consumer is None:
+            return "disconnected"
+        if self.failed is not None:
+            return self.failed
+        if consumer.failing_since is not None and now - consumer.failing_since > patience:
+            return "polls: they fail"
+        return None
+
     async def start(self, *, deadline: timedelta) -> None:
         """Connect and begin to read; try again until the deadline. Raises Unreachable."""
         loop = asyncio.get_running_loop()
@@ -155,11 +172,15 @@ class Reader:
             else:
                 return
 
-    async def restart(self, reason: str) -> None:
-        """Build the client anew; reading goes on where commits left off. Raises Unreachable."""
+    async def restart(self, reason: str, *, between: Callable[[], None] = lambda: None) -> None:
+        """Build the client anew; reading goes on where commits left off. Raises Unreachable.
+
+        `between` is called when the old client has stopped and before the new one starts.
+        """
         log.error(names.Log.CONSUMER_RESTARTED, reader=self.name, reason=reason)
         counter(names.RESTARTS).labels(self.name, reason.split(":", 1)[0]).inc()
         await self.stop()
+        between()
         await self.start(deadline=self._settings.start_timeout)
 
     async def stop(self) -> None:
@@ -182,7 +203,7 @@ class Reader:
         """Return where the client will read on; partitions for which it does not know are left out."""
         found = {}
         for tp in tps:
-            with contextlib.suppress(TimeoutError, KafkaError, IllegalStateError):
+            with contextlib.suppress(TimeoutError, KafkaError, IllegalStateError, Unreachable):
                 async with asyncio.timeout(_POSITION_SECONDS):
                     found[tp] = int(await self.client.position(tp))
         return found

@@ -34,7 +34,7 @@ class BusSettings:
     request_timeout: timedelta = timedelta(seconds=10)
     publish_timeout: timedelta = timedelta(seconds=10)
     start_timeout: timedelta = timedelta(seconds=60)
-    drain: timedelta = timedelta(seconds=15)
+    drain: timedelta = timedelta(seconds=12)
     revoke_grace: timedelta = timedelta(seconds=5)
     watch_every: timedelta = timedelta(seconds=1)
     stalled_after: timedelta = timedelta(seconds=5)

@@ -55,10 +55,14 @@ class Watch:
         try:
             while True:
                 await asyncio.sleep(self._settings.watch_every.total_seconds())
-                await self._look()
+                try:
+                    await self._look()
+                except Exception as error:
+                    log.exception(names.Log.CONSUMER_FAILED, reader="watch", error=type(error).__name__)
         finally:
             for task in self._restarts.values():
                 task.cancel()
+            await asyncio.gather(*self._restarts.values(), return_exceptions=True)
             await self._disconnect()
 
     async def _look(self) -> None:
@@ -80,9 +84,12 @@ class Watch:
                 await self._judge_table(table, ends)
 
     async def _judge_table(self, table: TableReader, ends: dict[TopicPartition, int] | None) -> None:
-        if table.reader.failed is not None:
-            self._restart(table.name, table.restart(table.reader.failed))
-        elif ends is not None:
+        if ends is None:
+            return
+        now = asyncio.get_running_loop().time()
+        if (why := table.reader.ails(now=now, patience=_UNSETTLED_SECONDS)) is not None:
+            self._restart(table.name, table.restart(why))
+        else:
             tps = table.partitions
             positions = await table.reader.positions(tps)
             if any(self._stalled(table.name, tp, positions.get(tp, -1), ends.get(tp, 0)) for tp in tps):
@@ -100,10 +107,10 @@ class Watch:
                 log.error(names.Log.CONSUMER_STUCK, group=group.name, topic=lane.tp.topic, partition=lane.tp.partition)
             self._restart(group.name, group.restart("stuck: a handler makes no progress", hung=hung))
             return
-        if group.reader.failed is not None:
-            self._restart(group.name, group.restart(group.reader.failed))
-            return
         if ends is None or self._reachable_since is None:
+            return
+        if (why := group.reader.ails(now=now, patience=_UNSETTLED_SECONDS)) is not None:
+            self._restart(group.name, group.restart(why))
             return
         idle = [lane for lane in group.lanes.values() if lane.idle]
         positions = await group.reader.positions([lane.tp for lane in idle])
