@@ -201,11 +201,10 @@ async def test_a_wrong_request_is_answered_with_the_field_at_fault(
     assert raised.value.code() == code
     assert field in str(raised.value.details())
     if code == StatusCode.INVALID_ARGUMENT:
-        (detail,) = (
-            any_
-            for any_ in rpc_status.from_call(raised.value).details
-            if any_.Is(error_details_pb2.BadRequest.DESCRIPTOR)
-        )
+        call: Any = raised.value  # from_call is typed for calls only; errors of calls have what it needs
+        status = rpc_status.from_call(call)
+        assert status is not None
+        (detail,) = (any_ for any_ in status.details if any_.Is(error_details_pb2.BadRequest.DESCRIPTOR))
         bad = error_details_pb2.BadRequest()
         detail.Unpack(bad)
         assert bad.field_violations[0].field == field

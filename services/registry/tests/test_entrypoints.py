@@ -22,7 +22,7 @@ from anabranch_rpc import connect
 from anabranch_runtime import Process
 from anabranch_testkit import poll_until
 
-WHO = {"author": "ada", "reason": "because"}
+WHO: dict[str, Any] = {"author": "ada", "reason": "because"}
 
 
 @dataclass(slots=True, kw_only=True)
