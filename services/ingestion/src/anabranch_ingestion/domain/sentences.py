@@ -56,25 +56,27 @@ def sentences(text: str) -> list[tuple[int, int]]:
 
 
 def _stops(text: str) -> Iterator[int]:
+    since = 0
     for match in _STOP.finditer(text):
         end = match.end()
         mark = match.group()
         if mark[0] == ".":
-            if not _ends_at_full_stop(text, match.start(), end, mark):
+            if not _ends_at_full_stop(text, match.start(), end, since):
                 continue
         elif mark[0] in "!?\u2026" and not _begins(text, end):
             continue
+        since = end
         yield end
 
 
-def _ends_at_full_stop(text: str, dot: int, end: int, mark: str) -> bool:  # noqa: PLR0911  one return a case
+def _ends_at_full_stop(text: str, dot: int, end: int, since: int) -> bool:  # noqa: PLR0911  one return a case
     following = _NEXT.match(text, end)
     if following is None:
         return True
     word = following.group(1)
     if word[0].islower():
         return False
-    if len(mark) > 1:
+    if end - dot > 1:
         # "..." or a closing quote or bracket: the case of what follows has decided.
         return True
     before = _WORD_BEFORE.search(text, max(0, dot - _WORD_TAIL), dot)
@@ -87,8 +89,8 @@ def _ends_at_full_stop(text: str, dot: int, end: int, mark: str) -> bool:  # noq
         return name == "no" and word.lower().strip(".,") in _STARTERS
     if name in _MAYBE or _INITIAL.match(token + "."):
         return word.lower().strip(".,;:'\u2019\"") in _STARTERS and not (name == "i" and word == "I")
-    # A number that opens its line is a list marker.
-    return not (_LIST_NUMBER.match(token + ".") and _opens_line(text, before.start()))
+    # A number that opens its line or its sentence is a list marker.
+    return not (_LIST_NUMBER.match(token + ".") and _opens(text, since, before.start()))
 
 
 def _begins(text: str, end: int) -> bool:
@@ -96,9 +98,11 @@ def _begins(text: str, end: int) -> bool:
     return following is None or not following.group(1)[0].islower()
 
 
-def _opens_line(text: str, position: int) -> bool:
-    line = text.rfind("\n", 0, position) + 1
-    return not text[line:position].strip()
+def _opens(text: str, since: int, position: int) -> bool:
+    if position - since > _WORD_TAIL:
+        since = position - _WORD_TAIL
+    before = text[since:position].rstrip(" \t")
+    return not before or before[-1] == "\n"
 
 
 def _append(spans: list[tuple[int, int]], text: str, start: int, end: int) -> None:

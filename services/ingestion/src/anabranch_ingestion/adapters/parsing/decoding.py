@@ -23,7 +23,9 @@ def decode(data: bytes) -> str | None:
     """The text these bytes are, or None when they are not text. Never raises."""
     for mark, encoding in _MARKS:
         if data.startswith(mark):
-            return data[len(mark) :].decode(encoding, errors="replace")
+            text = data[len(mark) :].decode(encoding, errors="replace")
+            # A mark alone does not make a text of it.
+            return text if text.count("\ufffd") * 50 <= len(text) else None
     if b"\x00" not in data:
         try:
             return data.decode("utf-8")
