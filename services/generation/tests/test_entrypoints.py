@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from anabranch.generation.v1 import generation_service_pb2 as pb
-from anabranch.generation.v1.generation_service_pb2_grpc import GenerationServiceStub
+from anabranch.generation.v1 import generation_service_pb2_grpc as stubs
 from anabranch.ingestion.v1.events_pb2 import DocumentRef, Span
 from anabranch.retrieval.v1.retrieval_service_pb2 import Passage, Sentence
 from anabranch_faults import Invalid, Overloaded
@@ -29,13 +29,15 @@ SPANS = ((0, 39), (40, 84), (85, 111))
 
 
 @asynccontextmanager
-async def serving(settings: Settings | None = None, **loaded: Backend) -> AsyncIterator[GenerationServiceStub]:
+async def serving(
+    settings: Settings | None = None, **loaded: Backend
+) -> AsyncIterator[stubs.GenerationServiceAsyncStub]:
     service = await build(settings or Settings(), loaded=loaded or None)
     server = Server(service.rpc)
     await server.start()
     channel = connect(server.address)
     try:
-        yield GenerationServiceStub(channel)
+        yield stubs.GenerationServiceStub(channel)
     finally:
         await channel.close()
         await server.stop(timedelta(0))
@@ -134,7 +136,7 @@ async def test_cancelling_the_call_stops_the_backend() -> None:
     backend = FakeBackend(forever=True)
     async with serving(fake=backend) as stub:
         call = stub.Generate(ask("What?"), timeout=30)
-        assert (await call.read()).delta == "An answer."
+        assert await call.read() == pb.GenerateResponse(delta="An answer.")
         call.cancel()
         await poll_until(lambda: backend.closed or None)
 

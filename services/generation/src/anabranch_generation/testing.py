@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
+from anabranch_faults import Invalid
 from anabranch_generation.adapters.chat import End, Piece
 from anabranch_generation.adapters.prompting import Message
 from anabranch_generation.domain import (
@@ -42,6 +43,7 @@ class FakeBackend:
     async def answer(self, request: Request) -> AsyncGenerator[Event, None]:
         """See `Backend`."""
         self.requests.append(request)
+        _check_model(request.settings, self.info.models)
         finished = False
         try:
             if self.raises is not None:
@@ -77,6 +79,7 @@ class FakeChatModel:
     ) -> AsyncGenerator[Piece, None]:
         """See `ChatModel`."""
         self.told.append((messages, settings, max_tokens))
+        _check_model(settings, self.models)
         ended = False
         try:
             if self.raises is not None:
@@ -90,6 +93,11 @@ class FakeChatModel:
 
     async def close(self) -> None:
         """Holds nothing."""
+
+
+def _check_model(settings: Settings, models: Sequence[str]) -> None:
+    if settings.model and settings.model not in models:
+        raise Invalid(f"is {settings.model!r}; the double has {', '.join(models)}", field="settings.model")
 
 
 def passage(text: str, *similarities: float, document_id: str = "doc", start: int = 0, title: str = "") -> Passage:

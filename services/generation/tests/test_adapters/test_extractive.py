@@ -7,6 +7,7 @@ import re
 import string
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anabranch_faults import Invalid
+from anabranch_generation.adapters.extractive import features, picker
 from anabranch_generation.adapters.extractive import text as texts
 from anabranch_generation.adapters.extractive.backend import ABSTENTION, ExtractiveBackend
 from anabranch_generation.adapters.extractive.picker import choose, shipped
@@ -34,23 +36,31 @@ from anabranch_generation.domain import (
 DOCUMENTS = {
     "eiffel": (
         "Eiffel Tower",
-        "The Eiffel Tower is a wrought-iron lattice tower in Paris, France. It is named after the engineer Gustave"
-        " Eiffel, whose company designed and built the tower from 1887 to 1889. The tower is 330 metres tall.",
+        (
+            "The Eiffel Tower is a wrought-iron lattice tower in Paris, France. It is named after the engineer Gustave"
+            " Eiffel, whose company designed and built the tower from 1887 to 1889. The tower is 330 metres tall."
+        ),
     ),
     "louvre": (
         "Louvre",
-        "The Louvre is a museum in Paris. It received 7.7 million visitors in 2022. Its pyramid was designed by the"
-        " architect I. M. Pei and completed in 1989.",
+        (
+            "The Louvre is a museum in Paris. It received 7.7 million visitors in 2022. Its pyramid was designed by the"
+            " architect I. M. Pei and completed in 1989."
+        ),
     ),
     "nile": (
         "Nile",
-        "The Nile is a major river in northeastern Africa. It flows north into the Mediterranean Sea because the land"
-        " falls away from the highlands. It is about 6,650 km long.",
+        (
+            "The Nile is a major river in northeastern Africa. It flows north into the Mediterranean Sea because the"
+            " land falls away from the highlands. It is about 6,650 km long."
+        ),
     ),
     "linger": (
         "Producer settings",
-        "linger.ms is how long the producer waits for more records. Its default value is 5. Larger values give fewer"
-        " requests.",
+        (
+            "linger.ms is how long the producer waits for more records. Its default value is 5. Larger values give"
+            " fewer requests."
+        ),
     ),
 }
 
@@ -177,9 +187,10 @@ async def test_context_tokens_bound_what_is_read() -> None:
 
 async def test_a_model_or_an_adapter_it_does_not_have_is_invalid() -> None:
     assert not finished(await answer("How tall is the Eiffel Tower?", model=shipped().version)).abstained
-    for wrong in ({"model": "gpt"}, {"adapter": "lora"}):
-        with pytest.raises(Invalid):
-            await answer("How tall is the Eiffel Tower?", **wrong)
+    with pytest.raises(Invalid):
+        await answer("How tall is the Eiffel Tower?", model="gpt")
+    with pytest.raises(Invalid):
+        await answer("How tall is the Eiffel Tower?", adapter="lora")
 
 
 @pytest.mark.parametrize(
@@ -226,7 +237,7 @@ def test_a_text_is_split_into_sentences(text: str, expected: list[str]) -> None:
 def test_sentences_are_in_order_and_nothing_but_space_is_left_out(text: str) -> None:
     spans = texts.sentences(text)
     assert all(a < b for a, b in spans)
-    assert all(b <= c for (_, b), (c, _) in zip(spans, spans[1:], strict=False))
+    assert all(b <= c for (_, b), (c, _) in pairwise(spans))
     assert "".join("".join(text[a:b] for a, b in spans).split()) == "".join(text.split())
 
 
@@ -238,8 +249,6 @@ def test_any_text_gives_a_choice_with_a_support_between_0_and_1(question: str, f
 
 
 def test_the_file_names_no_coefficient_that_is_not_read() -> None:
-    from anabranch_generation.adapters.extractive import features, picker
-
     raw = json.loads(Path(picker.__file__).with_name("coefficients.json").read_text())
     for situation in ("with_similarity", "without_similarity"):
         assert raw[situation]["first"].keys() <= set(features.NAMES)
@@ -261,7 +270,7 @@ def test_answers_of_single_hop_questions_stand_in_two_sentences_chosen_by_words_
     corpus = [json.loads(line) for line in (DATA / "qa_beerqa" / "corpus.jsonl").read_text().splitlines()]
     queries = [json.loads(line) for line in (DATA / "qa_beerqa" / "queries.jsonl").read_text().splitlines()]
     by_id = {row["_id"]: row for row in corpus}
-    draw = random.Random(7)
+    draw = random.Random(7)  # noqa: S311  a fixed draw
     hits = asked = 0
     begun = time.process_time()
     for query in (q for q in queries if q["source"] == "squad"):
