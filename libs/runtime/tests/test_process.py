@@ -186,6 +186,7 @@ async def test_parts_start_in_order_and_close_in_reverse_even_when_one_fails(set
         rpc=[EMBEDDING],
         starting=[step("migrate"), step("load")],
         background=[relay],
+        draining=[step("publish the rest")],
         closing=[step("close database"), step("close model", fails=True)],
     )
     process = Process(settings, name="thing")
@@ -197,6 +198,7 @@ async def test_parts_start_in_order_and_close_in_reverse_even_when_one_fails(set
         "load",
         "bus starts",
         "relay runs",
+        "publish the rest",
         "bus stops",
         "relay ends",
         "close model",
