@@ -1,6 +1,6 @@
 """Trace context across the broker: own spans and links, so that nothing is patched and nothing leaks.
 
-An event carries the context of the span that published it. A batch of one is handled in a child of that span; a
+An event carries the context it was made in. A batch of one is handled in a child of that span; a
 larger batch in a span of its own, linked to each record's. What a record causes goes on in the record's trace, so
 one document is one trace from its producer to the index.
 """
