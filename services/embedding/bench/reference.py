@@ -8,8 +8,8 @@ import json
 import sys
 import time
 
-import torch
-from sentence_transformers import SentenceTransformer
+import torch  # type: ignore[import-not-found]  # not of this environment
+from sentence_transformers import SentenceTransformer  # type: ignore[import-not-found]  # as above
 
 
 def main() -> None:
