@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, cast
@@ -40,20 +41,30 @@ class _Waiting:
 class BusAnswerRecord:
     """gateway.answer.served, as the AnswerRecord port.
 
-    Records wait in memory, at most `capacity` of them, and are published in batches by `run`; a broker that is away
-    is tried again until it is back. When the queue is full a new record waits up to `patience` for room, which slows
-    answers down a little; then it is given up and counted, because an answer matters more than its record.
+    Records wait in memory, at most `capacity` of them, and are published in batches by `run`, each record at the latest
+    after `linger` (one by one they cost the broker more than the answers cost us); a broker that is away is tried again
+    until it is back. When the queue is full a new record waits up to `patience` for room, which slows answers down a
+    little; then it is given up and counted, because an answer matters more than its record.
     """
 
-    def __init__(self, bus: Bus, *, capacity: int = 1_000, patience: timedelta = timedelta(milliseconds=100)) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        *,
+        capacity: int = 1_000,
+        patience: timedelta = timedelta(milliseconds=100),
+        linger: timedelta = timedelta(milliseconds=100),
+    ) -> None:
         """Takes the bus and the bounds."""
         self._bus = bus
         self._capacity = capacity
         self._patience = patience.total_seconds()
+        self._linger = linger.total_seconds()
         self._queue: deque[_Waiting] = deque()
         self._in_hand = 0
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
+        self._enough = asyncio.Event()
 
     @property
     def waiting(self) -> int:
@@ -69,16 +80,24 @@ class BusAnswerRecord:
         self._queue.append(_Waiting(served, traceparent()))
         gauge(names.ANSWERS_WAITING).set(self.waiting)
         self._changed.set()
+        if len(self._queue) >= min(BATCH, self._capacity):
+            self._enough.set()
 
     async def run(self) -> None:
         """Publishes what comes in, until it is cancelled."""
         while True:
             await self._changed.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._linger):
+                    await self._enough.wait()
             self._changed.clear()
+            self._enough.clear()
             await self._publish_all()
 
     async def flush(self, limit: timedelta) -> None:
         """Waits until `run` has published everything; what cannot go within `limit` is given up and counted."""
+        self._linger = 0.0
+        self._enough.set()
         try:
             async with asyncio.timeout(limit.total_seconds()):
                 while self.waiting:
