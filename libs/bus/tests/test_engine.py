@@ -317,3 +317,4 @@ def test_a_back_off_grows_to_its_longest_with_full_jitter() -> None:
         ceiling = timedelta(seconds=min(8, 2**n if n < 10 else 8))
         assert timedelta(0) <= backoff.wait(n, rng=rng) <= ceiling
     assert backoff.wait(0, rng=rng, at_least=timedelta(seconds=30)) == timedelta(seconds=30)
+    assert backoff.wait(0, rng=rng, at_least=timedelta(days=1)) == timedelta(minutes=1)

@@ -10,6 +10,8 @@ from typing import Final
 
 __all__ = ["Backoff", "Halted", "Limits", "Policy"]
 
+_LONGEST_HINT: Final = timedelta(minutes=1)
+
 
 class Halted(Exception):  # noqa: N818  it is a state, not an error of the caller
     """A consumer stopped by itself rather than drain its topic into the dead letters; `str()` says why."""
@@ -26,10 +28,10 @@ class Backoff:
     longest: timedelta = timedelta(seconds=5)
 
     def wait(self, n: int, *, rng: random.Random, at_least: timedelta | None = None) -> timedelta:
-        """Return the n-th wait (from 0), not shorter than `at_least`."""
+        """Return the n-th wait (from 0), not shorter than `at_least`; but no hint is worth more than a minute."""
         ceiling = min(self.longest, self.first * (1 << min(n, 30)))
         drawn = ceiling * rng.random()
-        return max(drawn, at_least) if at_least else drawn
+        return max(drawn, min(at_least, _LONGEST_HINT)) if at_least else drawn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
