@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from anabranch_bus import Bus
 from anabranch_faults import Fault
@@ -33,10 +34,23 @@ log = get_logger()
 Closing = Callable[[], Awaitable[object]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wired:
+    """The service, and the use case its Kafka side calls."""
+
+    service: Service
+    indexing: IndexDocuments
+
+
 def build(
     settings: Settings, *, bus: Bus, index: VectorIndex | None = None, embedder: Embedder | None = None
 ) -> Service:
     """Wire the service. `index` and `embedder` stand in for real ones in tests."""
+    return wire(settings, bus=bus, index=index, embedder=embedder).service
+
+
+def wire(settings: Settings, *, bus: Bus, index: VectorIndex | None = None, embedder: Embedder | None = None) -> Wired:
+    """As `build`; for those who would index without a bus."""
     starting: list[Closing] = []
     closing: list[Closing] = []
     if embedder is None:
@@ -61,12 +75,11 @@ def build(
         models=CheckModels(catalogue=catalogue, embedder=embedder),
         strict=settings.unserved == "refuse",
     )
-    kafka.register(
-        bus, IndexDocuments(index=index, catalogue=catalogue, embedder=embedder, grace=settings.reader_grace)
-    )
+    indexing = IndexDocuments(index=index, catalogue=catalogue, embedder=embedder, grace=settings.reader_grace)
+    kafka.register(bus, indexing)
     reindexing = Reindexing(index=index, catalogue=catalogue, embedder=embedder, worker=reindexer)
     retrieve = Retrieve(index=index, catalogue=catalogue, embedder=embedder)
-    return Service(
+    service = Service(
         name="retrieval",
         bus=bus,
         rpc=[rpc.servicer(retrieve, catalogue.corpora, reindexing)],
@@ -76,6 +89,7 @@ def build(
         draining=[relay.drain],
         closing=[database.close, *closing],
     )
+    return Wired(service=service, indexing=indexing)
 
 
 def _index(settings: Settings) -> tuple[VectorIndex, list[Closing], list[Closing]]:
