@@ -130,7 +130,7 @@ class TestFirstKey:
         caller = await Authenticate(keys)("Bearer a-secret-that-an-operator-mounted-here")
         assert caller.tenant == "acme"
 
-    @pytest.mark.parametrize("secret", ["short", "has a blank in it, and is long enough"])
+    @pytest.mark.parametrize("secret", ["short", "has a blank in it, and is long enough", "schlüssel" * 5])
     async def test_a_key_that_can_be_guessed_is_refused(self, tmp_path: Path, secret: str) -> None:
         path = tmp_path / "key"
         path.write_text(secret)

@@ -464,6 +464,26 @@ class TestDocuments:
                 assert (await anext(statuses)).state is DocumentState.QUERYABLE
             await poll_until(lambda: gateway.downstream.ingestion.watch.cancelled == 1)
 
+    async def test_more_watches_than_fit_are_refused(self, tmp_path: Path) -> None:
+        async with running(tmp_path, watches_at_once=1) as gateway, client_of(gateway) as client:
+            watching = asyncio.create_task(client.wait_until_queryable("a", corpus="handbook"))
+            await poll_until(lambda: gateway.downstream.ingestion.watch.begun == 1)
+            with pytest.raises(Overloaded):
+                _ = [status async for status in client.watch_document("b", corpus="handbook")]
+            watching.cancel()
+            await poll_until(lambda: gateway.downstream.ingestion.watch.cancelled == 1)
+
+    @pytest.mark.parametrize(("corpus", "document_id"), [("", "d"), ("c", ""), ("c", "a\x00b"), ("../c", "d")])
+    async def test_a_document_that_cannot_be_is_refused(self, gateway: Gateway, corpus: str, document_id: str) -> None:
+        async with client_of(gateway) as client:
+            with pytest.raises(Invalid):
+                await client.get_document(document_id, corpus=corpus)
+            with pytest.raises(Invalid):
+                _ = [status async for status in client.watch_document(document_id, corpus=corpus)]
+            with pytest.raises(Invalid):
+                await client.delete_document(document_id, corpus=corpus)
+        assert gateway.downstream.ingestion.watch.begun == 0
+
     async def test_waiting_ends_when_the_change_is_queryable(self, gateway: Gateway) -> None:
         tell = gateway.downstream.ingestion.tell
         await tell("default", "handbook", "a", state=ingestion.DOCUMENT_STATE_QUERYABLE, caused_by="before")

@@ -56,6 +56,7 @@ def build(settings: Settings, *, bus: Bus) -> Service:
     retriever = GrpcRetriever(channels[settings.retrieval])
     record = BusAnswerRecord(bus, capacity=settings.answers_waiting)
     gate = Gate(limit=settings.questions_at_once, per_tenant=settings.questions_at_once_per_tenant)
+    watches = Gate(limit=settings.watches_at_once, per_tenant=settings.watches_at_once_per_tenant, what="watches")
     routing = Routing(salt=settings.assignment_salt)
     kafka.register(bus, routing)
     ask = AskQuestion(
@@ -75,6 +76,9 @@ def build(settings: Settings, *, bus: Bus) -> Service:
             file = KeyFile(settings.first_key_file)
             if (key := await AdministerKeys(keys).first(settings.tenant, file)) is not None:
                 log.info(names.Log.KEY_CREATED, key_id=key.key_id, tenant=key.tenant, file=str(file.path))
+            elif not await file.read():
+                advice = "the tenant has keys, but none is in this file: python -m anabranch_gateway key create"
+                log.warning(names.Log.KEY_FILE_MISSING, tenant=settings.tenant, file=str(file.path), advice=advice)
 
     async def disconnect() -> None:
         await asyncio.gather(*(channel.close() for channel in channels.values()))
@@ -92,7 +96,7 @@ def build(settings: Settings, *, bus: Bus) -> Service:
             ask=ask,
             search=search,
             change=ChangeDocuments(changes=BusDocumentChanges(bus)),
-            follow=FollowDocuments(documents=GrpcDocuments(channels[settings.ingestion])),
+            follow=FollowDocuments(documents=GrpcDocuments(channels[settings.ingestion]), gate=watches),
         ),
         http=Http(
             app=http.application(

@@ -68,6 +68,8 @@ class Settings(StoredSettings):
     deadline: timedelta = Field(default=30 * SECOND, gt=timedelta(), description="for calls that set none themselves")
     questions_at_once: int = Field(default=256, ge=1, description="answered at the same time; more are refused")
     questions_at_once_per_tenant: int = Field(default=128, ge=1, description="as above, of one tenant")
+    watches_at_once: int = Field(default=1_000, ge=1, description="documents watched at the same time")
+    watches_at_once_per_tenant: int = Field(default=500, ge=1, description="as above, of one tenant")
     key_memory: timedelta = Field(
         default=5 * SECOND, ge=timedelta(), description="how long a key's state is remembered: a revoked one works on"
     )

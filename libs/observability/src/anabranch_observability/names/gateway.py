@@ -25,7 +25,7 @@ class Log(LogEvent):
     """Log events."""
 
     KEY_CREATED = "gateway.key.created"
-    KEY_REVOKED = "gateway.key.revoked"
+    KEY_FILE_MISSING = "gateway.key_file.missed"
     ROUTING_CHANGED = "gateway.routing.changed"
     ROUTING_DROPPED = "gateway.routing.dropped"
     ROUTING_REFUSED = "gateway.routing.refused"

@@ -25,7 +25,7 @@ class KeyFile:
 
     def _read(self) -> str:
         try:
-            return self.path.read_text(encoding="ascii").strip()
+            return self.path.read_text(encoding="utf-8", errors="replace").strip()
         except FileNotFoundError:
             return ""
 

@@ -61,8 +61,8 @@ class AdministerKeys:
         if await self.keys.of_tenant(tenant):
             return None
         secret = await file.read()
-        if secret and (len(secret) < SHORTEST or not secret.isprintable() or " " in secret):
-            raise Invalid(f"holds a key of under {SHORTEST} characters, or with blanks in it", field="key_file")
+        if secret and (len(secret) < SHORTEST or not secret.isascii() or not secret.isprintable() or " " in secret):
+            raise Invalid(f"holds no key of {SHORTEST} or more visible ASCII characters", field="key_file")
         if not secret:
             secret = new_secret()
             await file.write(secret)  # before the database: a key nobody was handed would lock everyone out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -82,6 +83,7 @@ class FollowDocuments:
     """Tells where the caller's documents stand."""
 
     documents: Documents
+    gate: Gate
 
     async def get(self, caller: Caller, *, corpus: str, document_id: str) -> DocumentDetails:
         """Latest status and lineage. Raises NotFound when the document was never seen."""
@@ -89,8 +91,12 @@ class FollowDocuments:
         names.document_id(document_id)
         return await self.documents.get(tenant=caller.tenant, corpus=corpus, document_id=document_id)
 
-    def watch(self, caller: Caller, *, corpus: str, document_id: str) -> AsyncGenerator[DocumentStatus, None]:
-        """The present status, then every change, until it is closed."""
+    async def watch(self, caller: Caller, *, corpus: str, document_id: str) -> AsyncGenerator[DocumentStatus, None]:
+        """The present status, then every change, until it is closed. Raises Overloaded when too many watch."""
         names.corpus(corpus)
         names.document_id(document_id)
-        return self.documents.watch(tenant=caller.tenant, corpus=corpus, document_id=document_id)
+        with self.gate.admit(caller.tenant):
+            statuses = self.documents.watch(tenant=caller.tenant, corpus=corpus, document_id=document_id)
+            async with aclosing(statuses):
+                async for status in statuses:
+                    yield status

@@ -11,13 +11,21 @@ from anabranch_faults import Overloaded
 
 
 class Gate:
-    """Lets a bounded number of questions in, in all and per tenant, and refuses the rest at once.
+    """Lets a bounded number of `what` in, in all and per tenant, and refuses the rest at once.
 
     Refusing early keeps latency flat under overload; the bound per tenant leaves room for the others.
     """
 
-    def __init__(self, *, limit: int, per_tenant: int, retry_after: timedelta = timedelta(seconds=1)) -> None:
+    def __init__(
+        self,
+        *,
+        limit: int,
+        per_tenant: int,
+        what: str = "questions",
+        retry_after: timedelta = timedelta(seconds=1),
+    ) -> None:
         """Takes the bounds and the hint that goes with a refusal."""
+        self._what = what
         self._limit = limit
         self._per_tenant = per_tenant
         self._retry_after = retry_after
@@ -33,10 +41,10 @@ class Gate:
     def admit(self, tenant: str) -> Iterator[None]:
         """Holds a place for the time of the block. Raises Overloaded when there is none."""
         if self._total >= self._limit:
-            raise Overloaded(f"{self._limit} questions are being answered already", retry_after=self._retry_after)
+            raise Overloaded(f"{self._limit} {self._what} are under way already", retry_after=self._retry_after)
         if self._inside[tenant] >= self._per_tenant:
             raise Overloaded(
-                f"{self._per_tenant} questions of tenant {tenant} are being answered already",
+                f"{self._per_tenant} {self._what} of tenant {tenant} are under way already",
                 retry_after=self._retry_after,
             )
         self._total += 1
