@@ -112,6 +112,7 @@ def refuse(*args, **kwargs):
 
 socket.socket.connect = refuse
 socket.socket.bind = refuse
+socket.has_ipv6 = False  # urllib3 would try a bind to find out
 os.environ = Watched(os.environ)
 package = importlib.import_module(sys.argv[1])
 for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
