@@ -15,6 +15,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from anabranch.embedding.v1 import embedding_service_pb2 as messages
 from anabranch.embedding.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
+from anabranch.generation.v1.generation_service_pb2 import GenerateRequest
+from anabranch.generation.v1.generation_service_pb2_grpc import GenerationServiceStub
 from anabranch.ingestion.v1.ingestion_service_pb2 import WatchDocumentRequest
 from anabranch.ingestion.v1.ingestion_service_pb2_grpc import IngestionServiceStub
 from anabranch_faults import Denied, Fault, Invalid, NotFound, TooLarge, Unauthenticated, Unreachable
@@ -348,3 +350,39 @@ def counted(series: str) -> float:
         if line.startswith(series):
             return float(line.rpartition(" ")[2])
     return 0.0
+
+
+async def test_stopping_in_the_middle_of_a_flood_of_messages_is_clean(
+    serve: Any, watch: Any, stream: Any, open_channel: Any
+) -> None:
+    async def flood(request: Any) -> AsyncIterator[Any]:
+        while True:
+            yield "word"
+            await asyncio.sleep(0)
+
+    for _ in range(5):
+        server = await serve(watch(flood))
+        call = IngestionServiceStub(open_channel(server.address)).WatchDocument(WatchDocumentRequest())
+        await call.read()
+        stopping = asyncio.create_task(server.stop(timedelta(seconds=30)))
+        error = await refused(read_all(call))
+        assert error.code() is StatusCode.UNAVAILABLE
+        await asyncio.wait_for(stopping, 5)
+
+
+async def test_a_deadline_that_the_server_gave_ends_a_stream_in_full_flow(serve: Any, stream: Any) -> None:
+    async def flood(request: Any) -> AsyncIterator[str]:
+        while True:
+            yield "word"
+            await asyncio.sleep(0)
+
+    server = await serve(stream(flood), default_deadline=timedelta(milliseconds=100))
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        error = await refused(read_all(GenerationServiceStub(channel).Generate(GenerateRequest())))
+    assert error.code() is StatusCode.DEADLINE_EXCEEDED
+    assert error.details() == "took too long"
+
+
+async def read_all(call: Any) -> None:
+    while await call.read() is not grpc.aio.EOF:
+        pass

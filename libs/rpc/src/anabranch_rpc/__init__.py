@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from anabranch_rpc.calls import Authenticate
 from anabranch_rpc.channel import connect
 from anabranch_rpc.errors import CODES, Errors, Status, fault_from, status_of
-from anabranch_rpc.handlers import Authenticate
 from anabranch_rpc.scope import deadline, detached, principal
 from anabranch_rpc.server import MAX_MESSAGE_BYTES, Server, Servicer
 

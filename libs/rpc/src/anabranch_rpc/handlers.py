@@ -2,229 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from datetime import timedelta
-from time import monotonic, perf_counter
-from typing import Any, TypeAlias
+from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
-from grpc import StatusCode
-from opentelemetry import context as otel_context
-from opentelemetry import trace
-from opentelemetry.trace import NonRecordingSpan, Span, SpanKind
 
-from anabranch_faults import Invalid, TooLarge, Unauthenticated, Unreachable
-from anabranch_observability import (
-    adopt,
-    counter,
-    enabled,
-    failed,
-    gauge,
-    get_logger,
-    histogram,
-    parse_traceparent,
-    tracer,
-)
-from anabranch_observability.names import rpc as names
-from anabranch_rpc.errors import DETAILS_KEY, Errors, Status, status_of
-from anabranch_rpc.scope import Scope, enter
+from anabranch_rpc.calls import Call, Context, Method, Policy
 
-__all__ = ["Authenticate", "Draining", "Policy", "wrap"]
-
-log = get_logger()
-
-Metadata: TypeAlias = Mapping[str, str | bytes]
-Authenticate: TypeAlias = Callable[[Metadata], Awaitable[object]]
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-
-# The caller's own doing: worth a line for whoever debugs it, not for whoever is on call.
-_CLIENT_CODES = frozenset(
-    {
-        StatusCode.INVALID_ARGUMENT,
-        StatusCode.NOT_FOUND,
-        StatusCode.ABORTED,
-        StatusCode.PERMISSION_DENIED,
-        StatusCode.UNAUTHENTICATED,
-        StatusCode.CANCELLED,
-    }
-)
-_CODES_BY_NUMBER = {code.value[0]: code for code in StatusCode}
-
-
-class Draining:
-    """Ends the calls that would never end by themselves when the server stops."""
-
-    def __init__(self) -> None:
-        """Nothing is open."""
-        self.begun = False
-        self._open: set[asyncio.Task[Any]] = set()
-
-    def join(self) -> None:
-        """The current task serves a call without a deadline."""
-        task = asyncio.current_task()
-        if task is not None:
-            self._open.add(task)
-            task.add_done_callback(self._open.discard)
-
-    def begin(self) -> None:
-        """End them all: their callers are told to connect again, elsewhere."""
-        self.begun = True
-        for task in tuple(self._open):
-            task.cancel()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """What a server asks of every call of a method."""
-
-    errors: Errors
-    authenticate: Authenticate | None
-    deadline_required: bool
-    default_deadline: timedelta | None
-    max_request_bytes: int
-    draining: Draining
-
-
-class _Call:
-    """One call from the first byte to the status: scope, trace, error mapping, log line, metrics."""
-
-    __slots__ = ("_code", "_context", "_method", "_scope", "_span", "_started")
-
-    def __init__(self, method: _Method, context: Context) -> None:
-        self._method = method
-        self._context = context
-        self._scope = Scope()
-        self._span: Span | None = None
-        self._code = StatusCode.OK
-        self._started = perf_counter()
-        method.in_flight.inc()
-
-    async def open(self) -> float | None:
-        """Check and bind what the metadata says. Gives the seconds the handler may take when the caller set none."""
-        policy = self._method.policy
-        metadata: dict[str, str | bytes] = dict(self._context.invocation_metadata() or ())
-        header = metadata.get("traceparent")
-        self._trace(header if isinstance(header, str) else None)
-        left = self._context.time_remaining()
-        imposed = None
-        if left is None:
-            if policy.deadline_required:
-                raise Invalid("a deadline is required: set a timeout on the call", reason="DEADLINE_REQUIRED")
-            if policy.default_deadline is not None:
-                left = imposed = policy.default_deadline.total_seconds()
-        if left is None:
-            policy.draining.join()
-        else:
-            self._scope.expires = monotonic() + left
-        if policy.authenticate is not None:
-            principal = await policy.authenticate(metadata)
-            if principal is None:
-                raise Unauthenticated("no valid credential")
-            self._scope.principal = principal
-        enter(self._scope)
-        return imposed
-
-    def parse(self, raw: bytes) -> Any:
-        """The request message. Raises Invalid and TooLarge."""
-        method = self._method
-        if len(raw) > method.policy.max_request_bytes:
-            raise TooLarge(f"the request has {len(raw)} bytes; at most {method.policy.max_request_bytes} are taken")
-        try:
-            return method.deserialize(raw)
-        except DecodeError as error:
-            raise Invalid("the request is not a readable message of this method's type", reason="MALFORMED") from error
-
-    async def fail(self, error: BaseException) -> None:
-        """Answer with the status for `error`. Never returns normally, except for a handler that aborted by itself."""
-        draining = self._method.policy.draining.begun
-        if isinstance(error, asyncio.CancelledError) and draining and not self._context.cancelled():
-            task = asyncio.current_task()
-            if task is not None:
-                task.uncancel()
-            error = Unreachable("the server stops: connect again")
-        if isinstance(error, asyncio.CancelledError):
-            self._code = StatusCode.CANCELLED
-            log.debug(names.Log.REQUEST_CANCELLED, method=self._method.name, ms=self._ms())
-            raise error
-        if isinstance(error, grpc.aio.AbortError):
-            self._code = _CODES_BY_NUMBER.get(self._context.code(), StatusCode.UNKNOWN)  # type: ignore[call-overload]  # an int, or None
-            raise error
-        if not isinstance(error, Exception):
-            raise error
-        status = status_of(error, self._method.policy.errors)
-        self._code = status.code
-        self._report(error, status)
-        details = ((DETAILS_KEY, status.details),) if status.details else ()
-        await self._context.abort(status.code, status.message, details)
-
-    def close(self) -> None:
-        """Cancel what was started for this call; count and log it."""
-        method, code = self._method, self._code
-        self._scope.close()
-        method.in_flight.dec()
-        took = perf_counter() - self._started
-        method.seconds.observe(took)
-        method.count(code)
-        if code is StatusCode.OK:
-            log.debug(names.Log.REQUEST_FINISHED, method=method.name, code="OK", ms=self._ms())
-        if self._span is not None:
-            self._span.set_attribute(names.Attr.STATUS, code.value[0])
-            self._span.end()
-
-    def _trace(self, header: str | None) -> None:
-        if not enabled():
-            adopt(header)
-            return
-        remote = parse_traceparent(header)
-        parent = trace.set_span_in_context(NonRecordingSpan(remote)) if remote is not None else None
-        attributes = {names.Attr.SYSTEM.value: "grpc", names.Attr.METHOD.value: self._method.name}
-        self._span = tracer().start_span(self._method.name, parent, SpanKind.SERVER, attributes)
-        otel_context.attach(trace.set_span_in_context(self._span))
-
-    def _report(self, error: Exception, status: Status) -> None:
-        said: dict[str, Any] = {
-            "method": self._method.name,
-            "code": status.code.name,
-            "problem": status.message,
-            "ms": self._ms(),
-        }
-        if status.error_id:
-            said |= {"error_id": status.error_id, "exc_info": error}
-            log.error(names.Log.REQUEST_FAILED, error=type(error).__name__, **said)
-        elif status.code in _CLIENT_CODES:
-            log.info(names.Log.REQUEST_REFUSED, **said)
-        else:
-            log.warning(names.Log.REQUEST_FAILED, error=type(error).__name__, **said)
-        if self._span is not None and status.code not in _CLIENT_CODES:
-            failed(self._span, error)
-
-    def _ms(self) -> float:
-        return round((perf_counter() - self._started) * 1000, 2)
-
-
-class _Method:
-    """A method with its metrics looked up once."""
-
-    __slots__ = ("_counts", "deserialize", "handler", "in_flight", "name", "policy", "seconds")
-
-    def __init__(self, name: str, handler: Any, deserialize: Callable[[bytes], Any], policy: Policy) -> None:
-        self.name = name
-        self.handler = handler
-        self.deserialize = deserialize
-        self.policy = policy
-        self.seconds = histogram(names.REQUEST_SECONDS).labels(method=name)
-        self.in_flight = gauge(names.REQUESTS_IN_FLIGHT).labels(method=name)
-        self._counts: dict[StatusCode, Any] = {}
-
-    def count(self, code: StatusCode) -> None:
-        child = self._counts.get(code)
-        if child is None:
-            child = self._counts[code] = counter(names.REQUESTS).labels(method=self.name, code=code.name)
-        child.inc()
+__all__ = ["wrap"]
 
 
 def wrap(name: str, handler: grpc.RpcMethodHandler[Any, Any], policy: Policy) -> grpc.RpcMethodHandler[Any, Any]:
@@ -232,7 +18,7 @@ def wrap(name: str, handler: grpc.RpcMethodHandler[Any, Any], policy: Policy) ->
     streams_in, streams_out = handler.request_streaming, handler.response_streaming
     behavior = _behavior(handler)
     deserialize = handler.request_deserializer or bytes
-    method = _Method(name, behavior, deserialize, policy)
+    method = Method(name, behavior, deserialize, policy)
     if not (inspect.iscoroutinefunction(behavior) or inspect.isasyncgenfunction(behavior)):
         raise TypeError(f"{name}: a handler is `async def`; {behavior!r} would block the event loop")
     serializer = handler.response_serializer
@@ -253,16 +39,12 @@ def _behavior(handler: grpc.RpcMethodHandler[Any, Any]) -> Any:
     raise TypeError("a method handler without a method")
 
 
-def _unary(method: _Method, *, streams_in: bool) -> Any:
+def _unary(method: Method, *, streams_in: bool) -> Any:
     async def answer(raw: Any, context: Context) -> Any:
-        call = _Call(method, context)
+        call = Call(method, context)
         try:
-            imposed = await call.open()
-            request = _parsed(call, raw) if streams_in else call.parse(raw)
-            if imposed is None:
-                return await method.handler(request, context)
-            async with asyncio.timeout(imposed):
-                return await method.handler(request, context)
+            await call.open()
+            return await method.handler(_parsed(call, raw) if streams_in else call.parse(raw), context)
         except BaseException as error:  # noqa: BLE001  every way out of a handler becomes a status
             await call.fail(error)
         finally:
@@ -271,25 +53,24 @@ def _unary(method: _Method, *, streams_in: bool) -> Any:
     return answer
 
 
-def _stream(method: _Method, *, streams_in: bool) -> Any:
+def _stream(method: Method, *, streams_in: bool) -> Any:
     generator = inspect.isasyncgenfunction(method.handler)
 
     async def answer(raw: Any, context: Context) -> None:
-        call = _Call(method, context)
+        call = Call(method, context)
         try:
-            imposed = await call.open()
+            await call.open()
             request = _parsed(call, raw) if streams_in else call.parse(raw)
-            async with asyncio.timeout(imposed):
-                if not generator:
-                    await method.handler(request, context)
-                    return
-                responses = method.handler(request, context)
-                try:
-                    async for response in responses:
-                        await context.write(response)
-                finally:
-                    # Its `finally` blocks run now, not when the garbage collector finds it.
-                    await responses.aclose()
+            if not generator:
+                await method.handler(request, _Writing(call, context))
+                return
+            responses = method.handler(request, context)
+            try:
+                async for response in responses:
+                    await call.write(response)
+            finally:
+                # Its `finally` blocks run now, not when the garbage collector finds it.
+                await responses.aclose()
         except BaseException as error:  # noqa: BLE001  every way out of a handler becomes a status
             await call.fail(error)
         finally:
@@ -298,6 +79,17 @@ def _stream(method: _Method, *, streams_in: bool) -> Any:
     return answer
 
 
-async def _parsed(call: _Call, raw: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+class _Writing:
+    """A handler's context whose `write` is the call's own."""
+
+    def __init__(self, call: Call, context: Context) -> None:
+        self.write = call.write
+        self._context = context
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+
+async def _parsed(call: Call, raw: AsyncIterator[bytes]) -> AsyncIterator[Any]:
     async for message in raw:
         yield call.parse(message)

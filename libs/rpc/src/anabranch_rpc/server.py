@@ -15,8 +15,9 @@ from grpc_reflection.v1alpha import reflection
 
 from anabranch_observability import get_logger
 from anabranch_observability.names import rpc as names
+from anabranch_rpc.calls import Authenticate, Draining, Policy
 from anabranch_rpc.errors import CODES, Errors
-from anabranch_rpc.handlers import Authenticate, Draining, Policy, wrap
+from anabranch_rpc.handlers import wrap
 
 __all__ = ["MAX_MESSAGE_BYTES", "Server", "Servicer"]
 
