@@ -1,3 +1,4 @@
+# ruff: noqa: INP001  a program, not a package
 """Ranking quality, latency and processor time of retrieval on a BEIR folder (corpus.jsonl, queries.jsonl, qrels.tsv).
 
     .venv/bin/python services/retrieval/bench/run.py DATA_FOLDER [--index lancedb|weaviate] [--out FILE]

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from anabranch_faults import Conflict, Invalid, Unreachable
+from anabranch_retrieval.adapters.analysis import english
 from anabranch_retrieval.adapters.announcements import encoded
 from anabranch_retrieval.adapters.catalogue import MIGRATIONS, SCHEMA, SqlCatalogue
-from anabranch_retrieval.adapters.analysis import english
 from anabranch_retrieval.adapters.stored import pack, unpack
 from anabranch_retrieval.application import VectorIndex, Written
 from anabranch_retrieval.domain import CorpusKey, Deletion, DocumentKey, Edition, Entry, Scored, Search
@@ -184,7 +184,7 @@ class TestAnyIndex:
         # Names made to collide when they are joined, cut or folded.
         names = [("a", "b-c"), ("a-b", "c"), ("a.b", "c"), ("a_b", "c"), ("A", "b-c"), ("a" * 64, "b" * 128)]
         names += [("a" * 64, "b" * 127 + "c")]
-        rng = random.Random(7)
+        rng = random.Random(7)  # noqa: S311  the same choices every time
         owner: dict[str, Edition] = {}
         editions = [Edition(corpus=CorpusKey(tenant=tenant, corpus=corpus), model=ONE) for tenant, corpus in names]
         for edition in editions:
@@ -313,8 +313,9 @@ class TestCatalogue:
         shown = await catalogue.shown(key, ONE.version, [old, new, "unknown"])
         assert shown.keys() == {old, new}
         assert shown[old].chunk is None
-        assert shown[new].chunk is not None
-        assert shown[new].chunk.text == "new"
+        chunk = shown[new].chunk
+        assert chunk is not None
+        assert chunk.text == "new"
         assert len(shown[new].sentence_vectors) == ONE.dimension
         assert (await catalogue.shown(key, "other", [new]))[new].sentence_vectors == b""
         assert await catalogue.shown(CorpusKey(tenant="thief", corpus=key.corpus), ONE.version, [new]) == {}
@@ -333,7 +334,8 @@ class TestCatalogue:
         slow = part_of(document_of("d"), 1, ["slow"], of=ONE)
         await catalogue.stage([slow])
         await self.put(catalogue, "d", 2, "fast")
-        assert len(removals := await catalogue.removals(limit=9)) == 1
+        removals = await catalogue.removals(limit=9)
+        assert len(removals) == 1
         await catalogue.removed(removals)
         written = Written(change=slow, entries={ONE.version: slow.entries})
         assert await catalogue.publish([written], grace=timedelta(0)) == []

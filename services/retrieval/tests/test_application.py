@@ -9,7 +9,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text as sql
 
+from anabranch.retrieval.v1.events_pb2 import DocumentIndexed
 from anabranch_faults import Conflict, Invalid, NotFound, Transient, Unreachable
 from anabranch_retrieval.adapters.announcements import encoded
 from anabranch_retrieval.adapters.catalogue import MIGRATIONS, SCHEMA, SqlCatalogue
@@ -48,12 +50,16 @@ class World:
     embedder: HashEmbedder
 
     def __post_init__(self) -> None:
-        parts = {"index": self.index, "catalogue": self.catalogue, "embedder": self.embedder}
-        self.indexing = IndexDocuments(**parts, grace=timedelta(0), patience=(timedelta(0),))
-        self.retrieve = Retrieve(**parts)
-        self.remover = RemovalWorker(index=self.index, catalogue=self.catalogue)
-        self.reindexer = ReindexWorker(**parts, pause=timedelta(milliseconds=10))
-        self.reindexing = Reindexing(**parts, worker=self.reindexer)
+        index, catalogue, embedder = self.index, self.catalogue, self.embedder
+        self.indexing = IndexDocuments(
+            index=index, catalogue=catalogue, embedder=embedder, grace=timedelta(0), patience=(timedelta(0),)
+        )
+        self.retrieve = Retrieve(index=index, catalogue=catalogue, embedder=embedder)
+        self.remover = RemovalWorker(index=index, catalogue=catalogue)
+        self.reindexer = ReindexWorker(
+            index=index, catalogue=catalogue, embedder=embedder, pause=timedelta(milliseconds=10)
+        )
+        self.reindexing = Reindexing(index=index, catalogue=catalogue, embedder=embedder, worker=self.reindexer)
 
     async def put(self, document: DocumentKey, version: int, *texts: str, **more: object) -> Change:
         change = part_of(document, version, texts, of=ONE, **more)  # type: ignore[arg-type]
@@ -78,11 +84,8 @@ class World:
         return found.generation if found is not None else -1
 
     async def announced(self) -> list[tuple[str, bool]]:
-        from anabranch.retrieval.v1.events_pb2 import DocumentIndexed  # noqa: PLC0415  one place reads bytes
-        from sqlalchemy import text  # noqa: PLC0415  as above
-
         async with self.database.reading() as tx:
-            rows = (await tx.execute(text("SELECT value FROM outbox ORDER BY id"))).scalars()
+            rows = (await tx.execute(sql("SELECT value FROM outbox ORDER BY id"))).scalars()
             events = [DocumentIndexed.FromString(row) for row in rows]
         return [(f"{event.document.document_id}@{event.document.version}", event.deleted) for event in events]
 
@@ -426,8 +429,8 @@ async def test_a_version_asked_for_by_name_or_alias_is_served_while_it_is_kept(w
         answer = await world.retrieve(Question(corpus=DOC.corpus, text="river", settings=settings))
         assert answer.embedding_version == version
     world.embedder.served.append(model("hash-three"))
+    settings = SearchSettings(embedding_version="hash-three")
     with pytest.raises(Conflict, match="is indexed under"):
-        settings = SearchSettings(embedding_version="hash-three")
         await world.retrieve(Question(corpus=DOC.corpus, text="river", settings=settings))
 
 

@@ -124,7 +124,7 @@ def test_limits_of_a_question_are_named() -> None:
         Question(corpus=corpus, text=" \n", settings=SearchSettings())
     for wrong in ({"alpha": 1.1}, {"alpha": float("nan")}, {"top_k": 0}, {"top_k": 101}):
         with pytest.raises(Invalid, match="must be"):
-            SearchSettings(**wrong)  # type: ignore[arg-type]  # one at a time
+            SearchSettings(**wrong)
     with pytest.raises(Invalid):
         DocumentKey(corpus=corpus, document_id="")
 

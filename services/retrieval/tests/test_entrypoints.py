@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ class Running:
 
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[Running]:
-    settings = Settings(data=tmp_path, reader_grace="0s")  # type: ignore[arg-type]  # as the environment has it
+    settings = Settings(data=tmp_path, reader_grace=timedelta(0))
     bus, index, embedder = MemoryBus(), MemoryIndex(), HashEmbedder([ONE, TWO])
     process = Process(settings, name="retrieval")
     await process.start(build(settings, bus=bus, index=index, embedder=embedder))
@@ -203,7 +204,7 @@ class HashService(embedding_stubs.EmbeddingServiceServicer):
 
 @pytest.mark.connected
 @pytest.mark.parametrize("index", ["lancedb", "weaviate"])
-async def test_on_real_parts_documents_become_queryable_are_replaced_and_deleted(
+async def test_on_real_parts_documents_become_queryable_are_replaced_and_deleted(  # noqa: PLR0917  fixtures
     request: pytest.FixtureRequest,
     kafka: str,
     unique: Callable[[str], str],
@@ -224,7 +225,7 @@ async def test_on_real_parts_documents_become_queryable_are_replaced_and_deleted
         where = request.getfixturevalue("weaviate")
         prefix = "E" + uuid.uuid4().hex[:12]
         more |= {"weaviate_http": where.http, "weaviate_grpc": where.grpc, "weaviate_prefix": prefix}
-    settings = Settings(kafka=kafka, data=tmp_path, embedding=target, reader_grace="0s", **more)
+    settings = Settings(kafka=kafka, data=tmp_path, embedding=target, reader_grace=timedelta(0), **more)
     bus: Bus = KafkaBus(BusSettings(bootstrap=kafka))
     process = Process(settings, name="retrieval")
     await process.start(build(settings, bus=bus))
