@@ -1,9 +1,8 @@
 """How well and how safely documents are read: `python services/ingestion/bench DATA_FOLDER`, JSON on standard output.
 
-DATA_FOLDER holds `documents_manifest.jsonl` with rows of {path, format, expect, expected_text}. Every file goes through
-the worker pool, as in the service. Reported: the share of `expect: parse` files that gave text; mean F1 of words where a
-text to expect is given; for the others, whether each ended cleanly, how long it took and what memory a worker used;
-and how long a short text takes while every worker is stuck in a hostile one.
+DATA_FOLDER holds `documents_manifest.jsonl` with rows of {path, format, expect, expected_text}. Every file goes
+through the worker pool, as in the service. Reported: the share of `expect: parse` files that gave text; mean F1 of
+words where a text to expect is given; how the hostile ones ended, after how long, and the most memory of a worker.
 """
 
 from __future__ import annotations
@@ -123,12 +122,14 @@ def _summary(results: _Results) -> dict[str, Any]:
         "p99_ms": round(1000 * seconds[int(len(seconds) * 0.99)], 2) if seconds else 0,
         "mean_ms_by_format": {name: round(1000 * sum(v) / len(v), 1) for name, v in sorted(by_format.items())},
         "unparsed": [
-            {"path": row["path"], "reason": row["reason"], "problem": row["problem"]} for row in parse if not row["parsed"]
+            {"path": row["path"], "reason": row["reason"], "problem": row["problem"]}
+            for row in parse
+            if not row["parsed"]
         ],
         "hostile_outcomes": [
             {"path": row["path"], "outcome": row["reason"] or "parsed", "seconds": row["seconds"]} for row in hostile
         ],
-        "lowest_f1": sorted(([row["f1"], row["path"]] for row in results.rows if "f1" in row))[:10],
+        "lowest_f1": sorted([row["f1"], row["path"]] for row in results.rows if "f1" in row)[:10],
     }
 
 

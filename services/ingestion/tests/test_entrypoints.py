@@ -5,7 +5,7 @@ import json
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -20,6 +20,10 @@ from anabranch_bus.dead_letters import Cause, Death, bury
 from anabranch_bus.records import Raw
 from anabranch_faults import Transient
 from anabranch_ingestion.testing import Ingestion, InPlaceReader, changed, event, state_of
+
+if TYPE_CHECKING:
+    # Exists for type checkers only.
+    from anabranch.ingestion.v1.ingestion_service_pb2_grpc import IngestionServiceAsyncStub
 
 Serve = Callable[..., Awaitable[str]]
 UPSTREAM = topics.UPSTREAM_DOCUMENT_CHANGED
@@ -172,7 +176,7 @@ async def test_what_a_document_causes_stays_in_its_trace(tmp_path: Path) -> None
         (event(changed(), "bad"), "REJECTED INVALID_FIELD", "body"),
         (event(changed(text=" \n "), "bad"), "REJECTED NO_TEXT", ""),
         (event(changed(content=b"\x00" * 100), "bad"), "REJECTED NO_TEXT", ""),
-        (event(changed(content=b"\xff\xfe\xfd\x00\x01" * 40), "bad"), "REJECTED UNSUPPORTED_FORMAT", ""),
+        (event(changed(content=bytes(range(256)) * 4), "bad"), "REJECTED UNSUPPORTED_FORMAT", ""),
         (
             event(changed(content=b"\x89PNG\r\n\x1a\n....", content_type="text/plain"), "bad"),
             "REJECTED UNSUPPORTED_FORMAT",
@@ -196,7 +200,9 @@ async def test_bad_input_is_answered_with_a_reason_and_its_neighbours_go_on(
     tmp_path: Path, bad: Any, answer: str, field: str
 ) -> None:
     async with Ingestion.running(tmp_path, tenants=("acme",), body_mib=1) as ingestion:
-        await ingestion.put(event(changed("before", text="One."), "e1"), bad, event(changed("after", text="Two."), "e2"))
+        await ingestion.put(
+            event(changed("before", text="One."), "e1"), bad, event(changed("after", text="Two."), "e2")
+        )
         answers = dict(await ingestion.answers(3))
         assert answers == {"e1": "ACCEPTED", "bad": answer, "e2": "ACCEPTED"}
         (rejected,) = [one for one in ingestion.statuses() if one.caused_by == "bad"]
@@ -337,9 +343,7 @@ async def test_nothing_is_lost_while_the_broker_is_away(tmp_path: Path) -> None:
 def buried(topic: Any, group: str, message: Any, *, event_id: str, cause: Cause = Cause.INVALID) -> Raw:
     one = Event(topic=topic, message=message, key="acme/wiki/d", event_id=event_id).encode()
     now = Event(topic=topic, message=message, key="").time
-    raw = Raw(
-        topic=topic.name, partition=0, offset=0, timestamp=now, key=one.key, value=one.value, headers=one.headers
-    )
+    raw = Raw(topic=topic.name, partition=0, offset=0, timestamp=now, key=one.key, value=one.value, headers=one.headers)
     death = Death(
         cause=cause, error="Invalid", reason="no good", attempts=1, first_seen=now, group=group, code_version="1"
     )
@@ -400,7 +404,7 @@ async def test_an_index_event_for_a_document_nobody_knows_is_passed_over(tmp_pat
 # -- calls
 
 
-async def connected(ingestion: Ingestion, grpc_server: Serve) -> IngestionServiceStub:
+async def connected(ingestion: Ingestion, grpc_server: Serve) -> IngestionServiceAsyncStub:
     return IngestionServiceStub(grpc.aio.insecure_channel(await grpc_server(*ingestion.service.rpc)))
 
 
@@ -435,9 +439,7 @@ async def test_get_document_refuses_what_it_cannot_answer(
         assert error.value.code() is code
 
 
-async def test_watch_document_sends_the_present_state_and_then_every_change(
-    tmp_path: Path, grpc_server: Serve
-) -> None:
+async def test_watch_document_sends_the_present_state_and_then_every_change(tmp_path: Path, grpc_server: Serve) -> None:
     async with Ingestion.running(tmp_path) as ingestion:
         stub = await connected(ingestion, grpc_server)
         await answered(ingestion, event(changed(text="One."), "e1"))

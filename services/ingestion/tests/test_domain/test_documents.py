@@ -37,7 +37,9 @@ def test_a_record_key_is_split_at_its_first_two_slashes() -> None:
     assert str(KEY) == "acme/wiki/a/b/c"
 
 
-@pytest.mark.parametrize("key", ["", "a", "a/b", "a/b/", "/b/c", "a b/c/d", "a/b/c\n", "x" * 65 + "/b/c", "a/b/" + "c" * 513])
+@pytest.mark.parametrize(
+    "key", ["", "a", "a/b", "a/b/", "/b/c", "a b/c/d", "a/b/c\n", "x" * 65 + "/b/c", "a/b/" + "c" * 513]
+)
 def test_a_record_key_that_names_no_document_is_none(key: str) -> None:
     assert DocumentKey.parse(key) is None
 

@@ -49,9 +49,9 @@ def test_blocks_know_where_they_lie_in_the_text() -> None:
 
 def test_a_text_over_its_limit_is_refused_while_it_grows() -> None:
     out = Composer(limit=100)
+    out.prose("some words " * 8)
     with pytest.raises(TooLarge, match="longer than 100 bytes"):
-        for _ in range(1_000):
-            out.prose("some words")
+        out.prose("some words")
 
 
 def test_a_document_that_is_only_a_title_has_that_title_as_its_text() -> None:

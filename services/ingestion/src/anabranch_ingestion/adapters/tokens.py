@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 
 _REMEMBERED = 200_000
 _LONGEST = 64
+_UNKNOWN = 100
 
 
 class MiniLmTokens:
@@ -38,8 +39,14 @@ class MiniLmTokens:
         """The number of tokens of each text."""
         counts = self._counts
         split = [text.split() for text in texts]
-        new = list({word for words in split for word in words if word not in counts})
         extra: dict[str, int] = {}
+        new = []
+        for word in {word for words in split for word in words if word not in counts}:
+            if len(word) > _UNKNOWN and word.isascii() and word.isalnum():
+                # Hex and the like: longer than WordPiece looks at, hence one unknown token.
+                extra[word] = 1
+            else:
+                new.append(word)
         if new:
             encoded = self._tokenizer.encode_batch(new, add_special_tokens=False)
             for word, encoding in zip(new, encoded, strict=True):

@@ -150,25 +150,33 @@ class _Chunker:
         return [(block.start + start, block.start + end) for start, end in inner]
 
     def _counted(self, group: list[tuple[Block, list[tuple[int, int]]]]) -> Iterator[tuple[Block, list[_Atom]]]:
-        counts = iter(self._tokens.count([self._text[start:end] for _, spans in group for start, end in spans]))
+        counts = iter(self._count([span for _, spans in group for span in spans]))
         largest = self._window.tokens - self._window.specials - self._window.prefix
         for block, spans in group:
             atoms: list[_Atom] = []
             for start, end in spans:
                 count = next(counts)
-                if count <= largest and end - start <= self._window.characters:
+                if count <= largest:
                     atoms.append(_Atom(start, end, count, block))
                 else:
                     atoms.extend(self._pieces(start, end, largest, block))
             yield block, atoms
 
+    def _count(self, spans: Sequence[tuple[int, int]]) -> list[int]:
+        """Tokens of each span; what has too many characters anyway is not looked at, and counts as too many."""
+        too_many = self._window.tokens + 1
+        short = [end - start <= self._window.characters for start, end in spans]
+        texts = [self._text[start:end] for (start, end), fits in zip(spans, short, strict=True) if fits]
+        counted = iter(self._tokens.count(texts))
+        return [next(counted) if fits else too_many for fits in short]
+
     def _pieces(self, start: int, end: int, largest: int, block: Block) -> Iterator[_Atom]:
         """An atom over the window, cut between words; words over the window, cut in halves."""
         words = [(start + a, start + b) for a, b in _words(self._text[start:end])]
-        counts = self._tokens.count([self._text[a:b] for a, b in words])
+        counts = self._count(words)
         begin, last, total = -1, -1, 0
         for (a, b), count in zip(words, counts, strict=True):
-            long = count > largest or b - a > self._window.characters
+            long = count > largest
             if begin >= 0 and (long or total + count > largest or b - begin > self._window.characters):
                 yield _Atom(begin, last, total, block)
                 begin, total = -1, 0
@@ -185,7 +193,7 @@ class _Chunker:
         stack = [(start, end)]
         while stack:
             a, b = stack.pop()
-            count = self._tokens.count([self._text[a:b]])[0] if b - a <= self._window.characters else largest + 1
+            (count,) = self._count([(a, b)])
             if count <= largest or b - a == 1:
                 yield _Atom(a, b, count, block, alone=True)
             else:

@@ -69,10 +69,12 @@ def refused_to_json(refused: Refused) -> dict[str, str]:
     return {"why": refused.why.value, "problem": refused.problem}
 
 
-def answer_from(encoded: bytes) -> Parsed:
-    """What a worker answered. Raises Refused, and ValueError for what no honest worker sends."""
+def answer_from(encoded: bytes, number: str) -> Parsed:
+    """What a worker answered to that request. Raises Refused and Failed; ValueError for a dishonest answer."""
     answer = json.loads(encoded)
     try:
+        if answer["number"] != number:
+            raise ValueError("a worker answered another request than it was asked")
         if "refused" in answer:
             raise Refused(Reason(answer["refused"]["why"]), str(answer["refused"]["problem"])[:500])
         if "failed" in answer:

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from secrets import token_hex
 from tempfile import gettempdir
 from typing import Any
 
@@ -68,7 +69,13 @@ class WorkerPool:
     """Reads documents in worker processes. One event loop; many calls at once."""
 
     def __init__(
-        self, limits: PoolLimits, read_limits: ReadLimits, window: Window, *, told: Told, program: Sequence[str] = WORKER
+        self,
+        limits: PoolLimits,
+        read_limits: ReadLimits,
+        window: Window,
+        *,
+        told: Told,
+        program: Sequence[str] = WORKER,
     ) -> None:
         """Starts nothing."""
         self._limits = limits
@@ -121,40 +128,51 @@ class WorkerPool:
             "members": self._read_limits.archive.members,
             "window": frames.window_to_json(self._window),
         }
-        request = frames.request(head, data)
         try:
-            return await self._once(request)
+            return await self._once(head, data)
         except _Killed:
             # Something outside ended the worker (the system short of memory?): that is not the document's fault, once.
             try:
-                return await self._once(request)
+                return await self._once(head, data)
             except _Killed:
                 raise Refused(Reason.UNPARSEABLE, "the parser was killed while reading it, twice; split it") from None
 
-    async def _once(self, request: bytes) -> Parsed:
+    async def _once(self, head: dict[str, Any], data: bytes) -> Parsed:
+        # Unguessable, so that what reads one document cannot answer for the next.
+        number = token_hex(8)
+        request = frames.request({**head, "number": number}, data)
         worker = await self._take()
         try:
             answer = await worker.ask(request, self._limits)
+            if len(answer) > _LARGE_ANSWER:
+                return await asyncio.to_thread(frames.answer_from, answer, number)
+            return frames.answer_from(answer, number)
+        except frames.Failed as failed:
+            self._told("failed", {"traceback": str(failed)})
+            problem = "the parser failed on it; open the document, save it anew and send it again"
+            raise Refused(Reason.UNPARSEABLE, problem) from failed
+        except ValueError as error:
+            worker.trusted = False
+            self._told("failed", {"traceback": str(error)})
+            raise Refused(Reason.UNPARSEABLE, "the parser answered nonsense about it") from error
         except BaseException as error:
-            await self._lose(worker, error)
+            worker.problem = str(error) or type(error).__name__
             raise
+        finally:
+            await self._settle(worker)
+
+    async def _settle(self, worker: _Worker) -> None:
+        """After an answer, or none: the worker goes on, is used up, or is not to be trusted any more."""
         worker.documents += 1
-        if worker.documents >= self._limits.documents or resident_bytes(worker.pid) > self._limits.idle_bytes:
+        if not worker.trusted or not worker.alive:
+            self._told("lost", {"pid": worker.pid, "problem": worker.problem})
+            self._forget(worker)
+            await asyncio.shield(worker.kill())
+            self._restore()
+        elif worker.documents >= self._limits.documents or resident_bytes(worker.pid) > self._limits.idle_bytes:
             self._retire(worker)
         else:
             await self._give(worker)
-        try:
-            if len(answer) > _LARGE_ANSWER:
-                return await asyncio.to_thread(frames.answer_from, answer)
-            return frames.answer_from(answer)
-        except frames.Failed as failed:
-            self._told("failed", {"traceback": str(failed)})
-            raise Refused(
-                Reason.UNPARSEABLE, "the parser failed on it; open the document, save it anew and send it again"
-            ) from failed
-        except ValueError as error:
-            self._told("failed", {"traceback": str(error)})
-            raise Refused(Reason.UNPARSEABLE, "the parser failed on it") from error
 
     # -- workers
 
@@ -184,12 +202,6 @@ class WorkerPool:
         async with self._free:
             self._idle.append(worker)
             self._free.notify()
-
-    async def _lose(self, worker: _Worker, error: BaseException) -> None:
-        self._told("lost", {"pid": worker.pid, "problem": str(error)})
-        self._forget(worker)
-        await asyncio.shield(worker.kill())
-        self._restore()
 
     def _retire(self, worker: _Worker) -> None:
         self._forget(worker)
@@ -247,6 +259,8 @@ class _Worker:
         self.pid = process.pid
         self.documents = 0
         self.held: list[str] = []
+        self.trusted = True
+        self.problem = ""
 
     @classmethod
     async def start(cls, limits: PoolLimits, program: Sequence[str]) -> _Worker:
@@ -280,6 +294,8 @@ class _Worker:
 
     async def ask(self, request: bytes, limits: PoolLimits) -> bytes:
         """The answer's bytes. Raises Refused over a limit or after a crash; _Killed."""
+        # Until it has answered, it may be stuck or worse.
+        self.trusted = False
         exchange = asyncio.ensure_future(self._exchange(request))
         deadline = time.monotonic() + limits.time.total_seconds()
         pause = 0.005
@@ -287,7 +303,9 @@ class _Worker:
             while True:
                 done, _ = await asyncio.wait((exchange,), timeout=pause)
                 if done:
-                    return await exchange
+                    answer = await exchange
+                    self.trusted = True
+                    return answer
                 pause = _WATCH
                 if resident_bytes(self.pid) > limits.memory_bytes:
                     megabytes = limits.memory_bytes >> 20

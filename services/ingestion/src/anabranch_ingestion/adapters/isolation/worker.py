@@ -36,7 +36,7 @@ def main() -> None:
     while (head := source.read(frames.REQUEST.size)) and len(head) == frames.REQUEST.size:
         json_size, body_size = frames.REQUEST.unpack(head)
         wanted = json.loads(source.read(json_size))
-        _send(sink, _answer(wanted, source.read(body_size)))
+        _send(sink, {"number": wanted["number"], **_answer(wanted, source.read(body_size))})
     # xberg's threads do not survive an orderly shutdown of the interpreter.
     os._exit(0)
 

@@ -82,6 +82,9 @@ class _Reader:
             return position + 1
         if line[0] == ">" or line.lstrip(" ")[:1] == ">":
             line = _QUOTE.sub("", line)
+            if not line.strip():
+                self._flush()
+                return position + 1
         if (fence := _FENCE.match(line)) is not None:
             return self._fenced(lines, position, fence.group(1))
         if (line.startswith("    ") or line[0] == "\t") and not self._paragraph and not self._item:

@@ -29,6 +29,7 @@ _CODE = frozenset(("programlisting", "screen", "pre", "literallayout", "code-blo
 _SKIP = frozenset(("script", "style", "math", "tex-math", "mml:math", "binary"))
 _ROWS = frozenset(("tr", "row", "table-row"))
 _CELLS = frozenset(("td", "th", "entry", "cell", "table-cell"))
+_NAMED = re.compile(rb"&([A-Za-z][A-Za-z0-9]{1,40});")
 _DEPTH = 512
 _LEVELS = 6
 PARSER = "expat-1"
@@ -36,6 +37,9 @@ PARSER = "expat-1"
 
 def compose(data: bytes, out: Composer) -> str:
     """Adds the document's blocks. Raises Refused UNPARSEABLE on XML that is not well-formed or declares entities."""
+    if b"<!DOCTYPE" not in data[:4096]:
+        # Without a DTD the parser knows five entities; HTML's are common all the same.
+        data = _NAMED.sub(_character, data)
     target = _Target(out)
     try:
         parser = DefusedXMLParser(target=target, forbid_dtd=False, forbid_entities=True, forbid_external=True)
@@ -60,6 +64,13 @@ class _Entities(dict[str, str]):
 
     def __missing__(self, name: str) -> str:
         return html5.get(name + ";", "")
+
+
+def _character(reference: re.Match[bytes]) -> bytes:
+    name = reference.group(1).decode("ascii")
+    if name in ("amp", "lt", "gt", "quot", "apos"):
+        return reference.group()
+    return html5.get(name + ";", "").encode()
 
 
 def _declared(name: str, *declaration: str | None) -> None:

@@ -1,0 +1,1 @@
+"""Measures how well and how safely documents are read."""
