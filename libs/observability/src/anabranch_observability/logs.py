@@ -23,6 +23,7 @@ _Line = MutableMapping[str, Any]
 # Their chatter at INFO is about themselves (heartbeats, rebalances); what matters is logged by whoever uses them.
 _QUIET = (
     "aiokafka",
+    "aiosqlite",
     "faststream",
     "httpx",
     "httpcore",
