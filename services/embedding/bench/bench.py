@@ -39,9 +39,9 @@ QUESTIONS = (
 class Reference:
     """sentence-transformers in a process of another environment."""
 
-    def __init__(self, python: str, model: Path) -> None:
+    def __init__(self, python: str, model: Path, threads: int) -> None:
         """Starts it and waits for its model."""
-        command = [python, str(Path(__file__).with_name("reference.py")), str(model)]
+        command = [python, str(Path(__file__).with_name("reference.py")), str(model), str(threads)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603  the operator's own
         self.about = self._read()
 
@@ -66,12 +66,12 @@ class Reference:
 
 
 @contextmanager
-def reference(python: str | None, model: Path) -> Iterator[Reference | None]:
+def reference(python: str | None, model: Path, threads: int) -> Iterator[Reference | None]:
     """The reference, where there is one."""
     if python is None:
         yield None
         return
-    process = Reference(python, model)
+    process = Reference(python, model, threads)
     try:
         yield process
     finally:
@@ -141,8 +141,9 @@ def read(path: Path, limit: int) -> list[Text]:
 async def measure(arguments: argparse.Namespace, texts: Sequence[Text]) -> dict[str, Any]:
     """Return all figures. Passes of both sides take turns, so that what else the machine does hits both."""
     model = PackagedModel.installed()
-    turns = Turns(threads=arguments.threads or len(os.sched_getaffinity(0)), limit=1_000_000)
-    with tempfile.TemporaryDirectory() as folder, reference(arguments.reference, model.folder) as other:
+    threads = arguments.threads or len(os.sched_getaffinity(0))
+    turns = Turns(threads=threads, limit=1_000_000)
+    with tempfile.TemporaryDirectory() as folder, reference(arguments.reference, model.folder, threads) as other:
         encoder = MiniLmEncoder(
             model=model, quantisation=arguments.quantisation, cache=GraphCache(Path(folder)), turns=turns
         )
@@ -179,7 +180,7 @@ def main() -> None:
     parser.add_argument("--quantisation", choices=("int8", "fp32"), default="int8")
     parser.add_argument("--limit", type=int, default=300, help="texts a pass")
     parser.add_argument("--passes", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=0, help="0: one a core")
+    parser.add_argument("--threads", type=int, default=0, help="of both sides; 0: one a core")
     parser.add_argument("--json", action="store_true", help="one line, for programs")
     arguments = parser.parse_args()
     found = asyncio.run(measure(arguments, read(Path(arguments.texts), arguments.limit)))

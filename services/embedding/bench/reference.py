@@ -14,6 +14,7 @@ from sentence_transformers import SentenceTransformer  # type: ignore[import-not
 
 def main() -> None:
     """Answer until the input ends."""
+    torch.set_num_threads(int(sys.argv[2]))
     model = SentenceTransformer(sys.argv[1], device="cpu")
     model.max_seq_length = 256
     model.encode(["The first call is slower."])

@@ -60,6 +60,19 @@ async def test_a_call_larger_than_a_round_has_a_round_of_its_own() -> None:
     express.close()
 
 
+async def test_long_queries_fill_a_round_sooner() -> None:
+    gate = Gate()
+    express = Express(gate, limit=100, most=10, weigh=lambda item: item)
+    first = asyncio.create_task(express.run([1]))
+    await poll_until(lambda: gate.rounds == [[1]])
+    others = [asyncio.create_task(express.run([n])) for n in (4, 6, 20, 1, 2)]
+    await asyncio.sleep(0)
+    gate.open.set()
+    await asyncio.gather(first, *others)
+    assert gate.rounds == [[1], [4, 6], [20], [1, 2]]
+    express.close()
+
+
 async def test_a_query_that_nobody_waits_for_any_more_is_not_embedded() -> None:
     gate = Gate()
     express = Express(gate, limit=100, most=1)

@@ -151,11 +151,22 @@ class Express(Generic[In, Out]):
     load and nobody waits for a timer. `process` gets the items of several calls and returns as many results.
     """
 
-    def __init__(self, process: Callable[[Sequence[In]], Sequence[Out]], *, limit: int, most: int) -> None:
-        """Takes how many items may wait, and how many a round takes at most. Starts no thread yet."""
+    def __init__(
+        self,
+        process: Callable[[Sequence[In]], Sequence[Out]],
+        *,
+        limit: int,
+        most: int,
+        weigh: Callable[[In], int] = lambda _: 1,
+    ) -> None:
+        """Takes how many items may wait, and what a round may weigh when it is of several calls.
+
+        Starts no thread yet.
+        """
         self._process = process
         self._limit = limit
         self._most = most
+        self._weigh = weigh
         self._waiting: deque[_Call[In, Out]] = deque()
         self._items = 0
         self._changed = Condition()
@@ -203,13 +214,16 @@ class Express(Generic[In, Out]):
 
     def _take(self) -> list[_Call[In, Out]]:
         calls: list[_Call[In, Out]] = []
-        size = 0
-        while self._waiting and (not size or size + len(self._waiting[0].items) <= self._most):
-            call = self._waiting.popleft()
-            self._items -= len(call.items)
+        weight = 0
+        while self._waiting:
+            call = self._waiting[0]
             if not call.done.cancelled():
+                weight += sum(map(self._weigh, call.items))
+                if calls and weight > self._most:
+                    break
                 calls.append(call)
-                size += len(call.items)
+            self._waiting.popleft()
+            self._items -= len(call.items)
         return calls
 
     def _serve(self, calls: Sequence[_Call[In, Out]]) -> None:
