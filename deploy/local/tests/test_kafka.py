@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -117,6 +118,16 @@ async def test_a_topic_nobody_made_is_not_made_by_use(kafka: str, unique: Unique
     async with producer:
         with pytest.raises(UnknownTopicOrPartitionError):
             await producer.partitions_for(unique("topic"))
+
+
+@pytest.mark.connected
+async def test_one_producer_may_send_a_large_document_to_every_partition_at_once(kafka: str) -> None:
+    topic = topics.UPSTREAM_DOCUMENT_CHANGED
+    body = bytes(topic.max_message_bytes - 1000)
+    producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", max_request_size=topic.max_message_bytes)
+    async with producer, asyncio.timeout(60):
+        sent = [producer.send_and_wait(topic.name, body, partition=number) for number in range(topic.partitions)]
+        assert len(await asyncio.gather(*sent)) == topic.partitions
 
 
 @pytest.mark.connected

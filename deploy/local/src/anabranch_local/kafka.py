@@ -38,7 +38,7 @@ class KafkaServer:
         data_dir: Path,
         *,
         port: int = 0,
-        heap: str = "384m",
+        heap: str = "512m",
         logs: Path | None = None,
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -88,7 +88,7 @@ class KafkaServer:
         java = self._java()
         if not (self.data_dir / "log" / "meta.properties").exists():
             self._progress("formatting Kafka's storage")
-            cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+            cluster = "a" + urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]  # a dash in front would be an option
             command = [*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
             if done.returncode:
@@ -200,6 +200,10 @@ def _settings(*, data: Path, port: int, controller: int) -> Sequence[tuple[str, 
         # Each topic states its own limit below this one (protos/topics).
         ("message.max.bytes", 26 * mib),
         ("replica.fetch.max.bytes", 26 * mib),
+        # A producer sends its batches for all partitions of a broker in one request; six large documents pass the
+        # default of 100 MiB, and would be refused for ever. What waits in memory stays bounded.
+        ("socket.request.max.bytes", 176 * mib),
+        ("queued.max.request.bytes", 176 * mib),
         # A small machine.
         ("num.network.threads", 2),
         ("num.io.threads", 3),

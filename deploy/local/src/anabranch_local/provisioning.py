@@ -9,7 +9,12 @@ from datetime import timedelta
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 from google.protobuf.message import Message
 
 from anabranch import topics
@@ -111,6 +116,7 @@ async def _bring_about(
     created = await _create(admin, missing, replication_factor)
     existing.update(spec.name for spec in missing if spec.name not in created)
     await _await_leaders(admin, list(by_name))
+    await _await_coordinator(admin)
     differing = await _compare(admin, [by_name[name] for name in sorted(existing)])
     updated = await _align(admin, [by_name[name] for name in sorted(existing)])
     return Provisioned(created=tuple(created), updated=tuple(updated), differing=tuple(differing))
@@ -139,6 +145,17 @@ async def _await_leaders(admin: AIOKafkaAdminClient, names: list[str]) -> None:
         for topic in await admin.describe_topics(names)
     ):
         await asyncio.sleep(0.02)
+
+
+async def _await_coordinator(admin: AIOKafkaAdminClient) -> None:
+    # The topic of the groups' offsets is made when the first group asks: asked for here, no service waits for it.
+    while True:
+        try:
+            await admin.find_coordinator("provisioning")
+        except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError):
+            await asyncio.sleep(0.05)
+        else:
+            return
 
 
 async def _compare(admin: AIOKafkaAdminClient, present: list[TopicSpec]) -> list[Difference]:

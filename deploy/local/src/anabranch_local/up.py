@@ -81,6 +81,8 @@ def _follow(process: subprocess.Popen[bytes], data_dir: Path, log: Path, progres
         mine = state is not None and state.supervisor.pid == process.pid
         if state is not None and mine and state.ready and not ended:
             return state
+        if process.returncode == 0:
+            raise StartError("it was stopped while it started")
         if ended:
             raise StartError(state.failure if state is not None and mine and state.failure else tail(log))
         if state is not None and mine and state.phase != shown:

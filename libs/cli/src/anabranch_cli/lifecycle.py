@@ -131,18 +131,20 @@ class _Progress:
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._status = errors.status("starting") if errors.is_terminal and not quiet else None
+        self._live = False
         self._said = ""
 
     def __enter__(self) -> Self:
         if self._status is not None:
             self._status.start()
+            self._live = True
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
 
     def __call__(self, phrase: str) -> None:
-        if self._status is not None:
+        if self._status is not None and self._live:
             self._status.update(phrase)
         elif not self._quiet:
             # Without a terminal, a phrase that only counts on is not said again.
@@ -155,6 +157,7 @@ class _Progress:
         """Leave the line free."""
         if self._status is not None:
             self._status.stop()
+        self._live = False
 
 
 def _show_start(state: State, *, detach: bool) -> None:
