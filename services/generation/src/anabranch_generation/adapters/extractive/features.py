@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from anabranch_generation.adapters.extractive.question import Question, Wanted
 from anabranch_generation.adapters.extractive.shapes import Shapes, fits
-from anabranch_generation.adapters.extractive.text import STOP, bigrams, sentences, words
+from anabranch_generation.adapters.extractive.text import STOP, bigrams, compounds, field, sentences, words
 from anabranch_generation.domain import Passage
 from anabranch_generation.domain.vocabulary import vocabulary
 
@@ -32,6 +32,8 @@ class Analysed:
     shapes: Shapes
     size: int
     pronoun: bool
+    key: frozenset[str]
+    value: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Candidate:
 _PRONOUNS: Final = vocabulary(
     "he she it they this these that those his her its their the such",
 )
+_ABOVE: Final = 8  # sentences above a group of fields that may name what it is about
 _CACHE_SIZE: Final = 4096
 _cache: OrderedDict[tuple[str, tuple[tuple[int, int], ...]], tuple[Analysed, ...]] = OrderedDict()
 
@@ -69,15 +72,18 @@ def _sentence(text: str, start: int, end: int) -> Analysed:
     part = text[start:end]
     found = words(part)
     content = tuple(w.stem for w in found if w.low not in STOP)
+    pair = field(part)
     return Analysed(
         start,
         end,
-        frozenset(content),
+        frozenset(content) | compounds(part),
         content,
         bigrams(content),
         Shapes(part, found),
         len(found),
         bool(found) and found[0].low in _PRONOUNS,
+        frozenset(w.stem for w in words(pair[0])) if pair else frozenset(),
+        frozenset(w.stem for w in words(pair[1])) if pair else frozenset(),
     )
 
 
@@ -121,6 +127,9 @@ NAMES: Final = (
     "defines_x_definition",
     "focus",
     "new_words",
+    "passage_names",
+    "field",
+    "field_anchored",
 )
 
 
@@ -137,7 +146,8 @@ def rows(question: Question, passages: Sequence[Passage], found: Sequence[Candid
     total_idf = sum(v for t, v in idf.items() if counts[t]) or 1.0
     present = [t for t in idf if counts[t]]
     rarest = max(present, key=idf.__getitem__) if present else ""
-    titles = [frozenset(w.stem for w in words(" ".join((p.title, *p.title_path)))) for p in passages]
+    titles = [_title(p) for p in passages]
+    names = question.names or frozenset(question.terms)
     of_passage: dict[int, set[str]] = {}
     for candidate in found:
         of_passage.setdefault(candidate.passage, set()).update(candidate.sentence.stems & question.terms.keys())
@@ -184,6 +194,8 @@ def rows(question: Question, passages: Sequence[Passage], found: Sequence[Candid
             s.shapes.defines and question.wanted is Wanted.DEFINITION,
             question.focus in s.stems,
             math.log1p(len(s.stems - question.stems)),
+            len(names & (of_passage[c.passage] | titles[c.passage])) / max(1, len(names)),
+            *_field(question, found, i, titles[c.passage]),
         )
         before = c
     return out
@@ -194,6 +206,42 @@ def _pronoun_after(question: Question, found: Sequence[Candidate], i: int) -> fl
     if i + 1 >= len(found) or found[i + 1].passage != found[i].passage or not found[i + 1].sentence.pronoun:
         return 0.0
     return sum(question.terms[t] for t in question.terms.keys() & found[i + 1].sentence.stems)
+
+
+def _title(passage: Passage) -> frozenset[str]:
+    """Stems of what stands above a passage; a document without a title has at least a name."""
+    above = " ".join((passage.title or _name(passage.document.document_id), *passage.title_path))
+    return frozenset(w.stem for w in words(above)) | compounds(above)
+
+
+def _name(document_id: str) -> str:
+    return document_id.rpartition("/")[2]
+
+
+def _field(question: Question, found: Sequence[Candidate], i: int, title: frozenset[str]) -> tuple[float, float]:
+    """Whether the sentence is a field that is asked for, and how surely it is one of the thing asked about.
+
+    The thing is named by the title, by a field beside it, or by what stands above the group of fields.
+    """
+    sentence = found[i].sentence
+    if not sentence.key & question.keys or not sentence.value - question.stems:
+        return 0.0, 0.0
+    fit = len(sentence.key & question.keys) / len(sentence.key)
+    about = (question.names or frozenset(question.terms)) - sentence.key
+    if not about:
+        return fit, fit
+    near = set(title | sentence.value)
+    left = _ABOVE
+    for j in range(i - 1, -1, -1):
+        before = found[j]
+        if before.passage != found[i].passage or not left:
+            break
+        if not before.sentence.key:
+            left -= 1
+        elif left < _ABOVE:
+            break  # the fields of the thing before
+        near |= before.sentence.stems
+    return fit, fit * len(about & near) / len(about)
 
 
 def _near(order: tuple[str, ...], hit: set[str]) -> float:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from anabranch_generation.adapters.extractive.text import COMMON, STOP, Word, bigrams, words
+from anabranch_generation.adapters.extractive.text import COMMON, STOP, Word, bigrams, compounds, stem, words
+from anabranch_generation.domain.vocabulary import vocabulary
 
 
 class Wanted(Enum):
@@ -66,9 +67,25 @@ _PATTERNS: Final[Mapping[Wanted, tuple[str, ...]]] = {
 _RULES: Final = tuple((re.compile(pattern), wanted) for wanted, patterns in _PATTERNS.items() for pattern in patterns)
 
 
+_COMPOUND_WEIGHT: Final = 2.0
+# What fields are called that answer such questions.
+_KEYS: Final[Mapping[Wanted, frozenset[str]]] = {
+    Wanted.PERSON: frozenset(
+        map(stem, vocabulary("author authors by owner creator maintainer contact written director"))
+    ),
+    Wanted.DATE: frozenset(
+        map(stem, vocabulary("date created released published updated since born died founded year"))
+    ),
+    Wanted.PLACE: frozenset(map(stem, vocabulary("location place city country address capital"))),
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """`terms` maps a stem to its prior weight (0 to 1.5); `names` are stems of proper nouns and numbers."""
+    """`terms` maps a stem to its prior weight (0 to 1.5); `names` are stems of proper nouns and numbers.
+
+    `keys` are stems that the key of a field with the answer may have.
+    """
 
     text: str
     terms: dict[str, float]
@@ -77,7 +94,7 @@ class Question:
     pairs: frozenset[tuple[str, str]]
     stems: frozenset[str]
     wanted: Wanted
-    verb: str
+    keys: frozenset[str]
     focus: str
 
     @property
@@ -93,16 +110,19 @@ def read(text: str) -> Question:
     terms: dict[str, float] = {}
     for word in content:
         terms[word.stem] = max(terms.get(word.stem, 0.0), _prior(word))
-    names = frozenset(w.stem for i, w in enumerate(found) if w.low not in STOP and (w.number or (w.capital and i > 0)))
+    names = {w.stem for i, w in enumerate(found) if w.low not in STOP and (w.number or (w.capital and i > 0))}
+    whole = compounds(text)
+    terms.update(dict.fromkeys(whole, _COMPOUND_WEIGHT))
+    kind = wanted(text)
     return Question(
         text=text,
         terms=terms,
-        names=names,
+        names=frozenset(names) | whole,
         numbers=frozenset(w.low for w in content if w.number),
         pairs=bigrams([w.stem for w in content]),
         stems=frozenset(w.stem for w in found),
-        wanted=wanted(text),
-        verb=content[-1].stem if content else "",
+        wanted=kind,
+        keys=frozenset(w.stem for w in found) | _KEYS.get(kind, frozenset()),
         focus=_focus(found),
     )
 

@@ -14,6 +14,9 @@ import snowballstemmer  # type: ignore[import-untyped]  # ships no stubs
 
 from anabranch_generation.domain.vocabulary import vocabulary
 
+_COMPOUND: Final = re.compile(r"[^\W\d_]\w*(?:[._]\w+)+")
+_FIELD: Final = re.compile(r"([^\W\d_][\w /-]{0,40}?)\s*[:=|]\s*\|?\s*(\S.*)", re.DOTALL)
+_LONGEST_FIELD: Final = 300
 _WORD: Final = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:['\u2019][^\W\d_]+)*|\d+")
 _STEMMER: Final = snowballstemmer.stemmer("english")
 
@@ -44,7 +47,9 @@ COMMON: Final = vocabulary(
 
 @lru_cache(maxsize=65_536)
 def stem(word: str) -> str:
-    """The stem of one folded word."""
+    """The stem of one folded word; a number without leading zeros."""
+    if word[0] == "0":
+        return word.lstrip("0") or "0"
     if word.isascii() and word.isalpha():
         return str(_STEMMER.stemWord(word))
     return word
@@ -90,6 +95,17 @@ def words(text: str) -> list[Word]:
         low = fold(raw)
         found.append(Word(match.start(), match.end(), raw, low, stem(low)))
     return found
+
+
+def compounds(text: str) -> frozenset[str]:
+    """Names with dots and underscores, whole: `linger.ms`, `max_tokens`."""
+    return frozenset(match.group().lower() for match in _COMPOUND.finditer(text))
+
+
+def field(text: str) -> tuple[str, str] | None:
+    """Key and value of a line like `Status: Active`, `Default: | 5` or a row `status | Active`; else None."""
+    match = _FIELD.fullmatch(text) if len(text) <= _LONGEST_FIELD else None
+    return (match.group(1), match.group(2)) if match else None
 
 
 _END: Final = re.compile(r"[.!?…]+(?:[\"'\u201d\u2019)\]]|\s'')*(?=\s|$)|\n\s*\n|\n(?=\s*[-*•])")
