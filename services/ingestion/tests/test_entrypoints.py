@@ -162,9 +162,10 @@ async def test_what_a_document_causes_stays_in_its_trace(tmp_path: Path) -> None
         message = changed(text="Traced.")
         one = Event(topic=UPSTREAM, message=message, key="acme/wiki/d", headers={"traceparent": trace})
         await answered(ingestion, one)
-        for topic in (topics.INGESTION_DOCUMENT_CHUNKED, topics.INGESTION_DOCUMENT_STATUS):
-            (published,) = ingestion.bus.published(topic)
-            assert published.headers["traceparent"].split("-")[1] == trace.split("-")[1]
+        (chunked,) = ingestion.bus.published(topics.INGESTION_DOCUMENT_CHUNKED)
+        (status,) = ingestion.bus.published(topics.INGESTION_DOCUMENT_STATUS)
+        for published in (chunked.headers, status.headers):
+            assert published["traceparent"].split("-")[1] == trace.split("-")[1]
 
 
 # -- bad input: each is answered, and the service goes on
@@ -444,11 +445,12 @@ async def test_watch_document_sends_the_present_state_and_then_every_change(tmp_
         stub = await connected(ingestion, grpc_server)
         await answered(ingestion, event(changed(text="One."), "e1"))
         watch = stub.WatchDocument(api.WatchDocumentRequest(tenant="acme", corpus="wiki", document_id="d"), timeout=20)
-        seen = [state_of((await watch.read()).status)]
+        states = (state_of(response.status) async for response in watch)
+        seen = [await anext(states)]
         await ingestion.indexed(ingestion.chunked()[0])
         await ingestion.put(event(changed(text="One."), "e2"), event(changed("else", text="Other."), "e3"))
         await ingestion.put(event(changed(text=" "), "e4"))
-        seen += [state_of((await watch.read()).status) for _ in range(3)]
+        seen += [await anext(states) for _ in range(3)]
         watch.cancel()
         assert seen == ["ACCEPTED", "QUERYABLE", "UNCHANGED", "REJECTED NO_TEXT"]
 
@@ -457,7 +459,7 @@ async def test_watch_document_waits_for_a_document_that_does_not_exist_yet(tmp_p
     async with Ingestion.running(tmp_path) as ingestion:
         stub = await connected(ingestion, grpc_server)
         watch = stub.WatchDocument(api.WatchDocumentRequest(tenant="acme", corpus="wiki", document_id="d"), timeout=20)
-        reading = asyncio.ensure_future(watch.read())
+        states = (state_of(response.status) async for response in watch)
         await ingestion.put(event(changed(text="One."), "e1"))
-        assert state_of((await reading).status) == "ACCEPTED"
+        assert await anext(states) == "ACCEPTED"
         watch.cancel()

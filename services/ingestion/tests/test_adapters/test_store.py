@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -91,11 +91,15 @@ async def test_an_event_is_fresh_once(database: Database) -> None:
 
 async def test_nothing_takes_effect_when_the_transaction_fails(database: Database) -> None:
     documents = SqlDocuments(database)
-    with pytest.raises(ZeroDivisionError):
+
+    async def fail() -> None:
         async with documents.change({KEY}, {"e1"}) as ledger:
             ledger.put(FULL)
             ledger.announce(status(), trace={})
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
     known = await documents.look({KEY}, {"e1"})
     assert (known.documents.get(KEY, Document(key=KEY)).last, known.events) == (None, frozenset())
     async with database.reading() as tx:
@@ -106,8 +110,8 @@ async def test_what_is_announced_is_published_in_order_once_it_is_committed(data
     documents = SqlDocuments(database)
     published: list[Encoded] = []
 
-    async def publish(batch: object) -> None:
-        published.extend(batch)  # type: ignore[call-overload]  # a sequence of encoded events
+    async def publish(batch: Sequence[Encoded]) -> None:
+        published.extend(batch)
 
     relay = OutboxRelay(database, publish)
     async with documents.change({KEY}) as ledger:

@@ -6,7 +6,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from anabranch_ingestion.domain import lifecycle
-from anabranch_ingestion.domain.documents import BodyKind, Change, Document, DocumentKey, Provenance, Sent, State
+from anabranch_ingestion.domain.documents import (
+    BodyKind,
+    Change,
+    Document,
+    DocumentKey,
+    Provenance,
+    Rejection,
+    Sent,
+    State,
+)
 from anabranch_ingestion.domain.lifecycle import Indexed, Verdict
 from anabranch_ingestion.domain.refusals import Reason, Refused
 
@@ -117,7 +126,7 @@ def test_dead_letters_answer_a_version_once_and_a_replay_makes_it_queryable_afte
 
 def test_a_refused_change_leaves_the_version_before_as_it_was() -> None:
     known = document(provenance=Provenance(parser="p"))
-    rejection = lifecycle.Rejection(reason=Reason.NO_TEXT, detail="empty")
+    rejection = Rejection(reason=Reason.NO_TEXT, detail="empty")
     after = lifecycle.rejected(known, change(version=9), rejection, now=NOW)
     assert replace(after, last=None) == known
     assert after.last is not None

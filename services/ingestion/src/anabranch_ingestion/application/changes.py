@@ -248,7 +248,7 @@ class IngestChanges:
     def _take(self, ledger: Ledger, document: Document, one: _Prepared) -> None:
         change, parsed, now = one.change, one.parsed, self.clock()
         print_ = fingerprint(change, parsed) if parsed is not None else ""
-        if parsed is not None and lifecycle.same_text(document, print_):
+        if parsed is not None and lifecycle.same_text(document, print_, now=now, overdue=self.limits.overdue):
             self._say(ledger, lifecycle.unchanged(document, change, request_hash=one.request_hash, now=now), change)
             return
         facts = Facts(request_hash=one.request_hash, content_sha256=one.content_sha256, fingerprint=print_)

@@ -57,18 +57,17 @@ def judge(document: Document, change: Change, *, request_hash: str, now: datetim
     if change.deleted:
         # A deletion under way is sent again: each is then answered when readers are known not to see the document.
         return Verdict.GONE if document.deleted and document.state is State.DELETED else Verdict.TAKE
-    settled = document.state in (State.QUERYABLE, State.ACCEPTED) and not _overdue(document, now, overdue)
-    if settled and not document.deleted and document.request_hash == request_hash:
+    settled = _settled(document, now, overdue)
+    if settled and document.request_hash == request_hash:
         return Verdict.UNCHANGED
     if change.version and change.version == document.version and settled:
         raise invalid("version", f"{change.version} was used for other content already; each change needs a higher one")
     return Verdict.TAKE
 
 
-def same_text(document: Document, fingerprint: str) -> bool:
+def same_text(document: Document, fingerprint: str, *, now: datetime, overdue: timedelta) -> bool:
     """True when a body that differs comes to what the current version is already."""
-    settled = document.state in (State.QUERYABLE, State.ACCEPTED) and not document.deleted
-    return settled and document.provenance.fingerprint == fingerprint
+    return _settled(document, now, overdue) and document.provenance.fingerprint == fingerprint
 
 
 def unchanged(document: Document, change: Change, *, request_hash: str, now: datetime) -> Document:
@@ -227,7 +226,9 @@ def _status(version: Sent, state: State, now: datetime) -> Status:
     )
 
 
-def _overdue(document: Document, now: datetime, overdue: timedelta) -> bool:
-    """An accepted version that stays unanswered may be sent again."""
-    waiting = document.state is State.ACCEPTED and document.sent_at is not None
-    return bool(waiting and document.sent_at is not None and now - document.sent_at > overdue)
+def _settled(document: Document, now: datetime, overdue: timedelta) -> bool:
+    """There is a current version, visible or on its way. One that stays unanswered may be sent again."""
+    if document.deleted or document.state not in (State.QUERYABLE, State.ACCEPTED):
+        return False
+    waits = document.state is State.ACCEPTED and document.sent_at is not None
+    return not (waits and document.sent_at is not None and now - document.sent_at > overdue)
