@@ -280,7 +280,9 @@ class TestCatalogue:
     async def catalogue(self, database_url: str) -> AsyncIterator[SqlCatalogue]:
         database = Database(database_url, schema=SCHEMA, migrations=MIGRATIONS)
         await database.migrate()
-        yield SqlCatalogue(database, encoded, retired_grace=timedelta(0))
+        catalogue = SqlCatalogue(database, encoded, retired_grace=timedelta(0))
+        yield catalogue
+        await catalogue.close()
         await database.close()
 
     async def put(self, catalogue: SqlCatalogue, name: str, version: int, *texts: str) -> None:

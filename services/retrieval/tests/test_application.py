@@ -96,6 +96,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     await database.migrate()
     catalogue = SqlCatalogue(database, encoded, retired_grace=timedelta(0))
     yield World(database, catalogue, MemoryIndex(), HashEmbedder([ONE, TWO], aliases={"two": "hash-two"}))
+    await catalogue.close()
     await database.close()
 
 

@@ -87,7 +87,7 @@ def wire(settings: Settings, *, bus: Bus, index: VectorIndex | None = None, embe
         background=[relay.run, remover.run, reindexer.run, readiness.watch],
         ready=[lambda: readiness.problem],
         draining=[relay.drain],
-        closing=[database.close, *closing],
+        closing=[database.close, catalogue.close, *closing],
     )
     return Wired(service=service, indexing=indexing)
 

@@ -1,10 +1,12 @@
-"""Names of retrieval. Add yours here: see the package's docstring and the neighbouring sections."""
+"""Names of retrieval."""
 
 from __future__ import annotations
 
-from anabranch_observability.names.kinds import Attribute, LogEvent, SpanName
+from typing import Final
 
-__all__ = ["Attr", "Log", "Span"]
+from anabranch_observability.names.kinds import Attribute, CounterName, HistogramName, LogEvent, SpanName
+
+__all__ = ["CHANGES", "EMBED_SECONDS", "SEARCH_SECONDS", "Attr", "Log", "Span"]
 
 
 class Log(LogEvent):
@@ -19,3 +21,8 @@ class Span(SpanName):
 
 class Attr(Attribute):
     """Span attributes."""
+
+
+CHANGES: Final = CounterName("anabranch_retrieval_changes_total", "Changes of documents taken.", ("outcome",))
+EMBED_SECONDS: Final = HistogramName("anabranch_retrieval_embed_seconds", "Until a query had its vector.", ())
+SEARCH_SECONDS: Final = HistogramName("anabranch_retrieval_search_seconds", "From vector to passages.", ())

@@ -26,7 +26,7 @@ class RemovalWorker:
 
     index: VectorIndex
     catalogue: Catalogue
-    pause: timedelta = timedelta(milliseconds=250)
+    pause: timedelta = timedelta(milliseconds=500)
     trouble: Callable[[Transient], None] = lambda _: None
 
     async def run(self) -> None:

@@ -28,7 +28,7 @@ _SPARE = 15  # hits beyond top_k: some are of replaced versions, some repeat oth
 _WIDER = 4
 _MAX_HITS = 2_000
 _TRIES = 4
-_KNOWN = 20_000  # passages kept in memory, all corpora together; a few KiB each
+_KNOWN = 5_000  # passages kept in memory, all corpora together; about 5 KiB each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

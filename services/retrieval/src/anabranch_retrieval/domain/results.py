@@ -102,7 +102,7 @@ def passage_of(hit: Hit, query: NDArray[np.float32]) -> Passage:
     if hit.sentence_vectors and len(hit.sentence_vectors) == len(spans) * query.size:
         rows = np.frombuffer(hit.sentence_vectors, dtype=np.int8).reshape(len(spans), query.size)
         cosines = rows.astype(np.float32) @ query / _INT8
-        similarities = [float(cosine) for cosine in np.clip(cosines, -1, 1)]
+        similarities = [min(max(cosine, -1.0), 1.0) for cosine in cosines.tolist()]
     return Passage(
         hit=hit,
         sentences=tuple(

@@ -10,6 +10,8 @@ from anabranch import topics
 from anabranch.embedding.v1.events_pb2 import ChunksEmbedded, EmbeddedChunk
 from anabranch_bus import Batch, Bus, Outcome, Record
 from anabranch_faults import Invalid, Transient
+from anabranch_observability import counter
+from anabranch_observability.names import retrieval as names
 from anabranch_retrieval.application import IndexDocuments
 from anabranch_retrieval.domain import Change, CorpusKey, Deletion, DocumentKey, Entry, Part
 from anabranch_retrieval.messages import GROUP, chunk_from_proto, model_from
@@ -32,6 +34,8 @@ def register(bus: Bus, index: IndexDocuments) -> None:
             except Invalid as fault:
                 outcome.invalid(record, fault)
         faults = await index([change for _, change in changes.values()])
+        counter(names.CHANGES).labels(outcome="done").inc(len(changes) - len(faults))
+        counter(names.CHANGES).labels(outcome="failed").inc(len(faults))
         for event_id, found in faults.items():
             record, _ = changes[event_id]
             if isinstance(found, Transient):

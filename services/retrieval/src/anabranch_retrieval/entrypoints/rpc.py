@@ -13,6 +13,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from anabranch.ingestion.v1 import events_pb2 as ingestion
 from anabranch.retrieval.v1 import retrieval_service_pb2 as pb
 from anabranch.retrieval.v1 import retrieval_service_pb2_grpc as stubs
+from anabranch_faults import Invalid
+from anabranch_observability import histogram
+from anabranch_observability.names import retrieval as names
 from anabranch_retrieval.application import Reindexing, Retrieve
 from anabranch_retrieval.domain import Corpus, CorpusKey, Passage, Question, Reindex, ReindexState, SearchSettings
 from anabranch_retrieval.messages import chunk_to_proto
@@ -22,6 +25,8 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 ListCorpora = Callable[[str], Awaitable[list[Corpus]]]
 
 _DEFAULT_TOP_K = 5
+_EMBED = histogram(names.EMBED_SECONDS)
+_SEARCH = histogram(names.SEARCH_SECONDS)
 _STATES = {
     ReindexState.BACKFILLING: pb.REINDEX_STATE_BACKFILLING,
     ReindexState.CATCHING_UP: pb.REINDEX_STATE_CATCHING_UP,
@@ -43,6 +48,8 @@ class RetrievalServicer(stubs.RetrievalServiceServicer):
     async def Retrieve(self, request: pb.RetrieveRequest, context: Context) -> pb.RetrieveResponse:  # noqa: ARG002, N802  the contract's signature
         """Best passages."""
         answer = await self._retrieve(question_from(request))
+        _EMBED.observe(answer.embed_seconds)
+        _SEARCH.observe(answer.search_seconds)
         return pb.RetrieveResponse(
             passages=[passage_to_proto(passage) for passage in answer.passages],
             index_generation=answer.generation,
@@ -85,6 +92,9 @@ def question_from(request: pb.RetrieveRequest) -> Question:
     settings = SearchSettings()
     if request.HasField("settings"):
         given = request.settings
+        if given.reranker_version:
+            problem = f"there is no reranker {given.reranker_version}: leave it empty"
+            raise Invalid(problem, field="settings.reranker_version", reason="NO_RERANKER")
         settings = SearchSettings(
             alpha=given.alpha,
             top_k=given.top_k or _DEFAULT_TOP_K,

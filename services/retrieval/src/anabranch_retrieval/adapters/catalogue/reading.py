@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 
 from sqlalchemy import and_, bindparam, case, null, or_, select
 
@@ -45,23 +48,37 @@ _SHOWN = (
     )
 )
 _ONE = select(CORPORA).where(CORPORA.c.tenant == bindparam("tenant"), CORPORA.c.corpus == bindparam("corpus"))
+_ONE_OF_FILE = (
+    "SELECT live_model, building_model, previous_model, generation, document_count, chunk_count, changed_at "
+    "FROM corpora WHERE tenant = ? AND corpus = ?"
+)
 _AT_ONCE = 500
 
 
 class CorpusReader:
-    """Reads corpora, and lets calls that wait for the same moment share one read.
+    """Reads corpora: once for every search.
 
-    A call is answered by a read that began after it, so it sees every change committed before it was made.
+    From PostgreSQL, calls that wait for the same moment share one read. A call is answered by a read that began after
+    it, so it sees every change committed before it was made.
+
+    From an SQLite file it reads at once, on the event loop, over a connection of its own: one row by its key takes
+    20 us, whereas the way through a thread and back takes 1 ms of processor time, a tenth of all that a search costs.
     """
 
     def __init__(self, database: Database) -> None:
         """Reads nothing yet."""
         self._database = database
+        self._file: sqlite3.Connection | None = None
         self._waiting: dict[CorpusKey, asyncio.Future[Corpus | None]] = {}
         self._reading: asyncio.Task[None] | None = None
 
     async def __call__(self, key: CorpusKey) -> Corpus | None:
         """The corpus, or None."""
+        if self._database.path is not None:
+            try:
+                return self._read_file(self._database.path, key)
+            except sqlite3.OperationalError:  # locked, for a moment
+                self.close()
         waiting = self._waiting.get(key)
         if waiting is None:
             waiting = self._waiting[key] = asyncio.get_running_loop().create_future()
@@ -69,6 +86,31 @@ class CorpusReader:
             self._reading = asyncio.create_task(self._read())
         # One caller that gives up must not take the answer from the others.
         return await asyncio.shield(waiting)
+
+    def close(self) -> None:
+        """Close the connection of its own."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _read_file(self, path: Path, key: CorpusKey) -> Corpus | None:
+        if self._file is None:
+            self._file = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0)
+            self._file.isolation_level = None
+        row = self._file.execute(_ONE_OF_FILE, (key.tenant, key.corpus)).fetchone()
+        if row is None:
+            return None
+        live, building, previous, generation, documents, chunks, changed_at = row
+        return Corpus(
+            key=key,
+            live=rows.model_from(live),
+            building=rows.model_from(building) if building else None,
+            previous=rows.model_from(previous) if previous else None,
+            generation=generation,
+            document_count=documents,
+            chunk_count=chunks,
+            changed_at=datetime.fromisoformat(changed_at).replace(tzinfo=UTC),
+        )
 
     async def _read(self) -> None:
         while self._waiting:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Row, Table, and_
@@ -22,6 +23,7 @@ def model_text(model: Model) -> str:
     return json.dumps(asdict(model), sort_keys=True)
 
 
+@lru_cache(maxsize=256)
 def model_from(text: str) -> Model:
     """A model from JSON."""
     return Model(**json.loads(text))

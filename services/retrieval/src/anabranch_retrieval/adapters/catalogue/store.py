@@ -45,6 +45,10 @@ class SqlCatalogue:
         """As the port says."""
         return await self._corpus(key)
 
+    async def close(self) -> None:
+        """Close what is not the database's."""
+        self._corpus.close()
+
     async def corpora(self, tenant: str) -> list[Corpus]:
         """As the port says."""
         async with self._database.reading() as tx:

@@ -25,6 +25,7 @@ from weaviate.exceptions import (
 from weaviate.proto.v1 import search_get_pb2, weaviate_pb2_grpc
 
 from anabranch_faults import Overloaded, Transient, Unreachable
+from anabranch_rpc import deadline
 
 _AWAY: Final = (
     WeaviateClosedClientError,
@@ -109,13 +110,15 @@ class Weaviate:
         return client
 
     async def search(self, request: search_get_pb2.SearchRequest) -> search_get_pb2.SearchReply:
-        """One search. Raises grpc.aio.AioRpcError as it comes."""
+        """One search, within what is left of the call it is made for. Raises grpc.aio.AioRpcError as it comes."""
         if self._stub is None:
             options = (("grpc.max_receive_message_length", _MAX_MESSAGE), ("grpc.keepalive_time_ms", 30_000))
             self._channel = grpc.aio.insecure_channel(self._address.grpc, options=options)
             self._stub = weaviate_pb2_grpc.WeaviateStub(self._channel)  # type: ignore[no-untyped-call]  # the client's, untyped
+        left = deadline()
+        timeout = self._timeouts.search if left is None else min(left, self._timeouts.search)
         reply: search_get_pb2.SearchReply = await self._stub.Search(
-            request, timeout=self._timeouts.search.total_seconds(), metadata=self._metadata
+            request, timeout=timeout.total_seconds(), metadata=self._metadata
         )
         return reply
 
