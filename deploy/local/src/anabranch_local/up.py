@@ -108,7 +108,7 @@ def stop(data_dir: Path, *, progress: Progress = lambda _: None) -> bool:
         now = last_state(data_dir)
         left = tuple(s.name for s in now.services if s.state != "stopped") if now else ()
         if left and left != shown:
-            progress(f"stopping {', '.join(reversed(left))}")
+            progress(f"stopping: {', '.join(reversed(left))}")
             shown = left
         time.sleep(0.05)
     if state.supervisor.alive:
