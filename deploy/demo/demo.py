@@ -25,7 +25,7 @@ TOPICS = (
 )  # fmt: skip
 PROJECT_PAGES = ("README.md", "docs/architecture.md", "docs/decisions", "docs/guides")
 QUESTIONS = (
-    ("project", "Which service alone publishes document statuses?"),
+    ("project", "What does retrieval do before a document becomes visible to readers?"),
     ("project", "Why is the committed lock requirements.lock?"),
     ("python", "What does a finally clause do when the function returns in the try block?"),
     ("python", "What is the difference between global and nonlocal?"),
