@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import select, update
 
-from anabranch_retrieval.adapters.catalogue import reading, reindexing, removing, rows, writing
+from anabranch_retrieval.adapters.catalogue import reading, reindexing, removing, rows, staging, writing
 from anabranch_retrieval.adapters.catalogue.tables import CORPORA
 from anabranch_retrieval.application.ports import Shown, Staged, Written
 from anabranch_retrieval.domain import Change, Chunk, Corpus, CorpusKey, Edition, Entry, Model, Reindex, Removal
@@ -68,7 +68,7 @@ class SqlCatalogue:
     async def stage(self, changes: Sequence[Change]) -> Staged:
         """As the port says."""
         async with self._database.transaction() as tx:
-            return await writing.stage(tx, changes)
+            return await staging.stage(tx, changes)
 
     async def publish(self, written: Sequence[Written], *, grace: timedelta) -> list[Change]:
         """As the port says."""

@@ -1,108 +1,38 @@
-"""Staging and publishing changes: each in one transaction."""
+"""Publishing changes in one transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, bindparam, delete, func, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Row, bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from anabranch_retrieval.adapters.catalogue import rows
-from anabranch_retrieval.adapters.catalogue.tables import CHUNKS, CORPORA, DOCUMENTS, INDEXED, PARTS, REMOVALS
-from anabranch_retrieval.adapters.stored import pack
-from anabranch_retrieval.application.ports import Staged, Written
+from anabranch_retrieval.adapters.catalogue.staging import (
+    corpora_of,
+    document_row,
+    is_news,
+    keep_chunks,
+    known_documents,
+    upsert,
+)
+from anabranch_retrieval.adapters.catalogue.tables import CORPORA, DOCUMENTS, INDEXED, PARTS, REMOVALS
+from anabranch_retrieval.application.ports import Written
 from anabranch_retrieval.domain import (
     Announcement,
     Change,
     Corpus,
     CorpusKey,
     Deletion,
-    DocumentKey,
     Part,
 )
 from anabranch_retrieval.messages import GROUP
 from anabranch_store import Encoded, Inbox, Outbox
 
-_AT_ONCE = 500  # documents in one IN list
-
 Encode = Callable[[Announcement], Encoded]
-
-
-async def stage(tx: AsyncSession, changes: Sequence[Change]) -> Staged:
-    """As Catalogue.stage."""
-    documents = await _documents(tx, changes)
-    fresh = [change for change in changes if _news(change, documents.get(change.document))]
-    parts = [change for change in fresh if isinstance(change, Part)]
-    if not parts:
-        return Staged(fresh=frozenset(change.event_id for change in fresh), corpora={})
-    add = _insert(tx)
-    now = datetime.now(UTC)
-    models = {part.document.corpus: part.model for part in reversed(parts)}
-    opened = [
-        {
-            "tenant": key.tenant,
-            "corpus": key.corpus,
-            "live_model": rows.model_text(model),
-            "generation": 0,
-            "document_count": 0,
-            "chunk_count": 0,
-            "changed_at": now,
-            "pointed": False,
-        }
-        for key, model in sorted(models.items())
-    ]
-    await tx.execute(add(CORPORA).on_conflict_do_nothing(), opened)
-    coming = add(DOCUMENTS)
-    raised = coming.on_conflict_do_update(
-        index_elements=["tenant", "corpus", "document_id"],
-        set_={
-            "dirty": or_(DOCUMENTS.c.dirty, DOCUMENTS.c.newest != coming.excluded.newest),
-            "newest": coming.excluded.newest,
-            "deleted": False,
-        },
-    )
-    unique = sorted({(part.document, part.version) for part in parts})
-    await tx.execute(
-        raised,
-        [
-            _document_row(document)
-            | {"newest": version, "deleted": False, "chunk_count": 0, "generation": 0, "dirty": False}
-            for document, version in unique
-        ],
-    )
-    await keep_chunks(tx, parts)
-    return Staged(fresh=frozenset(change.event_id for change in fresh), corpora=await _corpora(tx, models, lock=False))
-
-
-async def keep_chunks(tx: AsyncSession, parts: Iterable[Part]) -> None:
-    """List the chunks of these parts."""
-    await tx.execute(
-        _insert(tx)(CHUNKS).on_conflict_do_nothing(),
-        [
-            {
-                "tenant": part.document.corpus.tenant,
-                "corpus": part.document.corpus.corpus,
-                "chunk_id": entry.chunk.id,
-                "document_id": part.document.document_id,
-                "version": part.version,
-                "payload": pack(entry.chunk),
-            }
-            for part in parts
-            for entry in part.entries
-        ],
-    )
-
-
-def _news(change: Change, known: Row[Any] | None) -> bool:
-    if known is None or change.version > known.newest:
-        return True
-    if change.version < known.newest or known.deleted:
-        return False
-    return isinstance(change, Deletion) or known.live != change.version
 
 
 @dataclass(slots=True, kw_only=True)
@@ -124,19 +54,19 @@ class Publication:
         """As Catalogue.publish."""
         keys = {one.change.document.corpus for one in written}
         # The lock on the corpora keeps reindexes and other publications of theirs out until the commit.
-        self._corpora = await _corpora(self.tx, keys, lock=True)
+        self._corpora = await corpora_of(self.tx, keys, lock=True)
         self._counts = {
             key: [one.generation, one.document_count, one.chunk_count] for key, one in self._corpora.items()
         }
         lacking = [one.change for one in written if self._lacks(one)]
         complete = [one for one in written if one.change not in lacking]
         fresh = await Inbox.claim(self.tx, GROUP, [one.change.event_id for one in complete])
-        documents = await _documents(self.tx, [one.change for one in complete])
+        documents = await known_documents(self.tx, [one.change for one in complete])
         for one in complete:
             if one.change.event_id not in fresh:
                 continue
             known = documents.get(one.change.document)
-            if not _news(one.change, known):
+            if not is_news(one.change, known):
                 await self._late(one.change)
             elif isinstance(one.change, Part):
                 await self._part(one.change, one, known)
@@ -183,8 +113,8 @@ class Publication:
         self._events.append(self.encode(self._announcement(part, counts[0])))
 
     async def _last_part(self, part: Part) -> bool:
-        row = _document_row(part.document) | {"version": part.version, "part": part.part}
-        await self.tx.execute(_insert(self.tx)(PARTS).on_conflict_do_nothing(), [row])
+        row = document_row(part.document) | {"version": part.version, "part": part.part}
+        await self.tx.execute(upsert(self.tx)(PARTS).on_conflict_do_nothing(), [row])
         mine = (
             rows.of(PARTS, part.document.corpus),
             PARTS.c.document_id == part.document.document_id,
@@ -206,13 +136,13 @@ class Publication:
         self._remove(deletion, generation=counts[0])
 
     def _document(self, change: Change, **values: Any) -> None:
-        self._documents.append(_document_row(change.document) | {"newest": change.version, "dirty": False} | values)
+        self._documents.append(document_row(change.document) | {"newest": change.version, "dirty": False} | values)
 
     def _remove(self, change: Change, *, generation: int) -> None:
         corpus = self._corpora.get(change.document.corpus)
         announced = change.event_id if isinstance(change, Deletion) else None
         self._removals.append(
-            _document_row(change.document)
+            document_row(change.document)
             | {
                 "due_at": self.now + self.grace,
                 "event_id": announced,
@@ -237,7 +167,7 @@ class Publication:
         )
 
     async def _flush(self) -> None:
-        add = _insert(self.tx)
+        add = upsert(self.tx)
         if self._documents:
             seen = add(DOCUMENTS)
             changed = ("newest", "live", "deleted", "chunk_count", "generation", "dirty")
@@ -270,46 +200,3 @@ _COUNT = (
         generation=bindparam("g"), document_count=bindparam("d"), chunk_count=bindparam("c"), changed_at=bindparam("at")
     )
 )
-
-
-def _insert(tx: AsyncSession) -> Any:
-    return postgresql.insert if tx.get_bind().dialect.name == "postgresql" else sqlite.insert
-
-
-def _document_row(document: DocumentKey) -> dict[str, Any]:
-    corpus = document.corpus
-    return {"tenant": corpus.tenant, "corpus": corpus.corpus, "document_id": document.document_id}
-
-
-async def _documents(tx: AsyncSession, changes: Sequence[Change]) -> dict[DocumentKey, Row[Any]]:
-    """What is known of the documents; their rows stay locked where the database locks rows."""
-    found: dict[DocumentKey, Row[Any]] = {}
-    by_corpus: dict[CorpusKey, set[str]] = {}
-    for change in changes:
-        by_corpus.setdefault(change.document.corpus, set()).add(change.document.document_id)
-    for key, ids in sorted(by_corpus.items()):
-        ordered = sorted(ids)
-        for start in range(0, len(ordered), _AT_ONCE):
-            some = ordered[start : start + _AT_ONCE]
-            statement = (
-                select(DOCUMENTS)
-                .where(rows.of(DOCUMENTS, key), DOCUMENTS.c.document_id.in_(some))
-                .order_by(DOCUMENTS.c.document_id)
-                .with_for_update()
-            )
-            for row in await tx.execute(statement):
-                found[DocumentKey(corpus=key, document_id=row.document_id)] = row
-    return found
-
-
-async def _corpora(tx: AsyncSession, keys: Iterable[CorpusKey], *, lock: bool) -> dict[CorpusKey, Corpus]:
-    wanted = sorted(keys)
-    if not wanted:
-        return {}
-    statement = (
-        select(CORPORA)
-        .where(or_(*(rows.of(CORPORA, key) for key in wanted)))
-        .order_by(CORPORA.c.tenant, CORPORA.c.corpus)
-    )
-    found = await tx.execute(statement.with_for_update() if lock else statement)
-    return {corpus.key: corpus for corpus in map(rows.corpus_from, found)}
