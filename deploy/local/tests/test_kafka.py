@@ -121,12 +121,15 @@ async def test_a_topic_nobody_made_is_not_made_by_use(kafka: str, unique: Unique
 
 
 @pytest.mark.connected
-async def test_one_producer_may_send_a_large_document_to_every_partition_at_once(kafka: str) -> None:
+async def test_one_producer_may_send_a_large_document_to_every_partition_at_once(kafka: str, unique: Unique) -> None:
     topic = topics.UPSTREAM_DOCUMENT_CHANGED
+    name = unique("topic")
+    configs = {"max.message.bytes": str(topic.max_message_bytes)}
+    await provision(kafka, [TopicSpec(name=name, partitions=topic.partitions, configs=configs)])
     body = bytes(topic.max_message_bytes - 1000)
     producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", max_request_size=topic.max_message_bytes)
     async with producer, asyncio.timeout(60):
-        sent = [producer.send_and_wait(topic.name, body, partition=number) for number in range(topic.partitions)]
+        sent = [producer.send_and_wait(name, body, partition=number) for number in range(topic.partitions)]
         assert len(await asyncio.gather(*sent)) == topic.partitions
 
 

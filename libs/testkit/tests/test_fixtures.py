@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from anabranch import topics
+from anabranch_local.provisioning import TopicSpec, provision
 from anabranch_rpc import Servicer, connect
 from anabranch_testkit import poll_until
 from anabranch_testkit.plugin import Serve, WeaviateEndpoints
@@ -53,7 +54,7 @@ def test_a_free_port_can_be_listened_on(free_port: Callable[[], int]) -> None:
 
 
 @pytest.mark.connected
-async def test_kafka_has_every_topic_and_takes_records(kafka: str) -> None:
+async def test_kafka_has_every_topic_and_takes_records(kafka: str, unique: Callable[[str], str]) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
     try:
@@ -61,9 +62,11 @@ async def test_kafka_has_every_topic_and_takes_records(kafka: str) -> None:
     finally:
         await admin.close()
     assert {topic.name for topic in topics.ALL} <= names
+    name = unique("topic")
+    await provision(kafka, [TopicSpec(name=name, partitions=1, configs={})])
     producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", enable_idempotence=True)
     async with producer:
-        sent = await producer.send_and_wait(topics.UPSTREAM_DOCUMENT_CHANGED.name, b"x", key=b"k")
+        sent = await producer.send_and_wait(name, b"x", key=b"k")
     assert sent.offset == 0
 
 
