@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from anabranch_faults import Unreachable
+from anabranch_faults import Overloaded, Unreachable
 from anabranch_ingestion.adapters.sources import AllowedSources
 from anabranch_ingestion.adapters.store.documents import SqlDocuments, SqlLedger
 from anabranch_ingestion.application.answers import LookAfter
-from anabranch_ingestion.application.changes import IngestChanges, Limits
+from anabranch_ingestion.application.bodies import Limits, ReadBodies
+from anabranch_ingestion.application.changes import IngestChanges
 from anabranch_ingestion.domain.documents import BodyKind, Change, DocumentKey, Sent, State, Status
 from anabranch_ingestion.testing import InPlaceReader
 from anabranch_store import Database
@@ -74,11 +75,14 @@ def heard() -> Heard:
 def ingesting(database: Database, reader: InPlaceReader, heard: Heard) -> IngestChanges:
     return IngestChanges(
         documents=SqlDocuments(database),
-        reader=reader,
-        sources=AllowedSources((), limit=1_000),
+        bodies=ReadBodies(
+            reader=reader,
+            sources=AllowedSources((), limit=1_000),
+            clock=lambda: datetime.now(UTC),
+            limits=Limits(slow=timedelta(milliseconds=20), batch=timedelta(milliseconds=200), slow_at_once=2),
+        ),
         clock=lambda: datetime.now(UTC),
         log=heard,
-        limits=Limits(slow=timedelta(milliseconds=20)),
     )
 
 
@@ -175,7 +179,7 @@ async def test_documents_that_nobody_answers_are_reported_and_taken_again_when_s
     )
     assert await upkeep.find_overdue() == 1
     assert heard.late == [1]
-    ingest.clock = lambda: datetime.now(UTC) + late
+    ingest.clock = ingest.bodies.clock = lambda: datetime.now(UTC) + late
     await ingest([change("e2", b"Text.")])
     assert heard.states == [State.ACCEPTED, State.ACCEPTED]
 
@@ -185,3 +189,26 @@ async def test_a_batch_of_one_event_twice_takes_effect_once(
 ) -> None:
     await ingesting(database, reader, heard)([change("e1", b"Text."), change("e1", b"Text.")])
     assert heard.states == [State.ACCEPTED]
+
+
+async def test_only_so_many_documents_are_put_aside_and_the_rest_waits_its_turn(
+    database: Database, reader: InPlaceReader, heard: Heard
+) -> None:
+    bodies = [f"Stuck {n}." for n in range(4)]
+    for body in bodies:
+        reader.stuck[body] = asyncio.Event()
+    batch = [
+        change(f"e{n}", body.encode(), DocumentKey("acme", "wiki", str(n)))
+        for n, body in enumerate([*bodies, "Quick."])
+    ]
+    ingest = ingesting(database, reader, heard)
+    postponed = await ingest(batch)
+    assert set(postponed) == {"e2", "e3"}
+    assert all(isinstance(fault, Overloaded) for fault in postponed.values())
+    assert [one.event_id for one in heard.parks] == ["e0", "e1"]
+    assert [status.caused_by for status in heard.statuses] == ["e4"]
+    for body in bodies:
+        reader.stuck[body].set()
+    assert await ingest(batch) == {}
+    await poll_until(lambda: len(heard.statuses) == 5)
+    assert set(heard.states) == {State.ACCEPTED}

@@ -18,7 +18,8 @@ from anabranch_ingestion.adapters.store.watching import StatusWatch
 from anabranch_ingestion.adapters.telemetry import Telemetry
 from anabranch_ingestion.adapters.tokens import MiniLmTokens
 from anabranch_ingestion.application.answers import LookAfter, RecordDead, RecordIndexed
-from anabranch_ingestion.application.changes import IngestChanges, Limits
+from anabranch_ingestion.application.bodies import Limits, ReadBodies
+from anabranch_ingestion.application.changes import IngestChanges
 from anabranch_ingestion.application.ports import Reader
 from anabranch_ingestion.domain.chunking import Window
 from anabranch_ingestion.entrypoints import kafka, rpc
@@ -58,12 +59,20 @@ def build(settings: Settings, *, bus: Bus, reader: Reader | None = None) -> Serv
     )
     ingest = IngestChanges(
         documents=documents,
-        reader=reader or IsolatedReader(pool, limits=read_limits, window=window),
-        sources=AllowedSources(settings.uri_roots, limit=settings.body_bytes),
+        bodies=ReadBodies(
+            reader=reader or IsolatedReader(pool, limits=read_limits, window=window),
+            sources=AllowedSources(settings.uri_roots, limit=settings.body_bytes),
+            clock=_now,
+            limits=Limits(
+                body_bytes=settings.body_bytes,
+                slow=settings.slow_after,
+                slow_at_once=settings.workers + settings.spare_workers,
+                overdue=settings.overdue_after,
+            ),
+        ),
         clock=_now,
         log=telemetry,
         tenants=None if "*" in settings.tenants else frozenset(settings.tenants),
-        limits=Limits(body_bytes=settings.body_bytes, slow=settings.slow_after, overdue=settings.overdue_after),
     )
     upkeep = LookAfter(
         documents=documents,
@@ -84,7 +93,7 @@ def build(settings: Settings, *, bus: Bus, reader: Reader | None = None) -> Serv
         name="ingestion",
         bus=bus,
         rpc=[Servicer(rpc.IngestionServicer(documents, watching), add_IngestionServiceServicer_to_server, rpc.SERVICE)],
-        starting=[database.migrate, _load_tokenizer, *([pool.start] if own_reader else [])],
+        starting=[_together(database.migrate, _load_tokenizer, *([pool.start] if own_reader else []))],
         background=[
             relay.run,
             _every(_RESUME, ingest.resume),
@@ -102,6 +111,15 @@ def _now() -> datetime:
 
 async def _load_tokenizer() -> None:
     await asyncio.to_thread(MiniLmTokens.load)
+
+
+def _together(*steps: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    """Steps that wait for different things."""
+
+    async def run() -> None:
+        await asyncio.gather(*(step() for step in steps))
+
+    return run
 
 
 def _every(period: timedelta, work: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[None]]:

@@ -5,68 +5,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 
 from anabranch_faults import Transient
+from anabranch_ingestion.application.bodies import Prepared, ReadBodies
 from anabranch_ingestion.application.ports import (
-    Body,
     Clock,
     Dispatch,
     Documents,
     Ledger,
     Log,
     Parked,
-    Reader,
-    Sources,
 )
 from anabranch_ingestion.domain import lifecycle
 from anabranch_ingestion.domain.documents import (
-    BodyKind,
     Change,
     Document,
     DocumentKey,
-    Parsed,
     Rejection,
     Sent,
     State,
     fingerprint,
     parts_of,
-    request_hash,
-    sha256,
 )
 from anabranch_ingestion.domain.lifecycle import Facts, Verdict
 from anabranch_ingestion.domain.refusals import Reason, Refused
 
 _ATTEMPTS = 3
-_SHORT = 32_768
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What ingestion allows, and how patient it is."""
-
-    body_bytes: int = 20 << 20
-    part_chunks: int = 64
-    part_bytes: int = 512 << 10
-    # A body that takes longer than this to read is put aside, so that its neighbours go on.
-    slow: timedelta = timedelta(seconds=1)
-    overdue: timedelta = timedelta(minutes=10)
-
-
-@dataclass(slots=True, kw_only=True)
-class _Prepared:
-    """A change with what reading its body came to: parsed, refused or postponed; none of these when not needed."""
-
-    change: Change
-    request_hash: str = ""
-    content_sha256: str = ""
-    parsed: Parsed | None = None
-    refused: Refused | None = None
-    fault: Transient | None = None
-    # Which document it is about is certain, and its tenant known: only then anything is remembered of it.
-    named: bool = True
-    # Still being read; what it comes to is settled later.
-    slow: asyncio.Task[_Prepared] | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,12 +42,10 @@ class IngestChanges:
     """
 
     documents: Documents
-    reader: Reader
-    sources: Sources
+    bodies: ReadBodies
     clock: Clock
     log: Log
     tenants: frozenset[str] | None = None
-    limits: Limits = Limits()
     _slow: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     async def __call__(self, changes: Sequence[Change]) -> Mapping[str, Transient]:
@@ -93,7 +55,7 @@ class IngestChanges:
         wanted = [one for one in checked if one.change.event_id not in known.events]
         if not wanted:
             return {}
-        prepared = await self._prepare_all(wanted, known.documents)
+        prepared = await self.bodies.all(wanted, known.documents)
         postponed = _postponed(prepared)
         ready = [one for one in prepared if one.change.event_id not in postponed]
         try:
@@ -117,8 +79,8 @@ class IngestChanges:
         one.refused = one.refused if not one.named else refused
         await self._settle_all([one])
 
-    def _checked(self, change: Change) -> _Prepared:
-        one = _Prepared(change=change, named=False)
+    def _checked(self, change: Change) -> Prepared:
+        one = Prepared(change=change, named=False)
         try:
             change.check_name()
             if self.tenants is not None and change.key.tenant not in self.tenants:
@@ -130,7 +92,7 @@ class IngestChanges:
             one.refused = refused
         return one
 
-    async def _settle_all(self, ready: Sequence[_Prepared]) -> None:
+    async def _settle_all(self, ready: Sequence[Prepared]) -> None:
         if not ready:
             return
         keys = {one.change.key for one in ready if one.named}
@@ -141,77 +103,9 @@ class IngestChanges:
                     fresh.discard(one.change.event_id)
                     self._settle(ledger, one)
 
-    # -- reading bodies
-
-    async def _prepare_all(
-        self, checked: Sequence[_Prepared], documents: Mapping[DocumentKey, Document]
-    ) -> list[_Prepared]:
-        working: list[_Prepared | asyncio.Task[_Prepared]] = []
-        for one in checked:
-            change = one.change
-            if one.refused is not None:
-                working.append(one)
-                continue
-            work = self._prepare(change, documents.get(change.key, Document(key=change.key)))
-            # Only what waits for something becomes a task: an ordinary short text is ready when this returns.
-            working.append(await work if _at_once(change) else asyncio.create_task(work))
-        tasks = [one for one in working if isinstance(one, asyncio.Task)]
-        if tasks:
-            try:
-                await asyncio.wait(tasks, timeout=self.limits.slow.total_seconds())
-            except asyncio.CancelledError:
-                for task in tasks:
-                    task.cancel()
-                raise
-        return [_collected(one, checked[place].change) for place, one in enumerate(working)]
-
-    async def _prepare(self, change: Change, document: Document) -> _Prepared:
-        prepared = _Prepared(change=change)
-        if change.deleted or (change.version and change.version < document.seen):
-            return prepared
-        try:
-            body, data = await self._body(change)
-            prepared.content_sha256 = sha256(data)
-            prepared.request_hash = request_hash(
-                change, content_sha256=prepared.content_sha256, readers=self.reader.version
-            )
-            if self._judge(document, prepared) is Verdict.TAKE:
-                prepared.parsed = await self.reader.read(body, title=change.title)
-        except Refused as refused:
-            prepared.refused = refused
-        except Transient as fault:
-            prepared.fault = fault
-        return prepared
-
-    async def _body(self, change: Change) -> tuple[Body, bytes]:
-        """The body, fetched where it is a reference, and its bytes."""
-        if change.body is BodyKind.URI:
-            body = await self.sources.fetch(change.uri)
-            body = replace(
-                body,
-                content_type=change.content_type or body.content_type,
-                filename=change.filename or body.filename,
-            )
-        else:
-            text = change.text if change.body is BodyKind.TEXT else None
-            body = Body(text=text, data=change.content, content_type=change.content_type, filename=change.filename)
-        data = body.data if body.text is None else body.text.encode("utf-8", "surrogatepass")
-        if len(data) > self.limits.body_bytes:
-            raise Refused(Reason.TOO_LARGE, f"the body has {len(data)} bytes, over the limit {self.limits.body_bytes}")
-        return body, data
-
     # -- deciding
 
-    def _judge(self, document: Document, prepared: _Prepared) -> Verdict:
-        return lifecycle.judge(
-            document,
-            prepared.change,
-            request_hash=prepared.request_hash,
-            now=self.clock(),
-            overdue=self.limits.overdue,
-        )
-
-    def _settle(self, ledger: Ledger, one: _Prepared) -> None:
+    def _settle(self, ledger: Ledger, one: Prepared) -> None:
         """Decides on one change with the document as the transaction sees it."""
         change, now = one.change, self.clock()
         if not one.named and one.refused is not None:
@@ -227,7 +121,7 @@ class IngestChanges:
         try:
             if one.refused is not None and not (change.version and change.version < document.seen):
                 raise one.refused
-            verdict = self._judge(document, one)
+            verdict = self.bodies.judge(document, one)
         except Refused as refused:
             self._say(ledger, lifecycle.rejected(document, change, Rejection.of(refused), now=now), change)
             return
@@ -245,10 +139,10 @@ class IngestChanges:
         else:
             self._take(ledger, document, one)
 
-    def _take(self, ledger: Ledger, document: Document, one: _Prepared) -> None:
+    def _take(self, ledger: Ledger, document: Document, one: Prepared) -> None:
         change, parsed, now = one.change, one.parsed, self.clock()
         print_ = fingerprint(change, parsed) if parsed is not None else ""
-        if parsed is not None and lifecycle.same_text(document, print_, now=now, overdue=self.limits.overdue):
+        if parsed is not None and lifecycle.same_text(document, print_, now=now, overdue=self.bodies.limits.overdue):
             self._say(ledger, lifecycle.unchanged(document, change, request_hash=one.request_hash, now=now), change)
             return
         facts = Facts(request_hash=one.request_hash, content_sha256=one.content_sha256, fingerprint=print_)
@@ -278,7 +172,9 @@ class IngestChanges:
                 metadata=change.metadata,
                 acl=change.acl,
                 provenance=taken.provenance,
-                parts=parts_of(chunks, max_chunks=self.limits.part_chunks, max_bytes=self.limits.part_bytes),
+                parts=parts_of(
+                    chunks, max_chunks=self.bodies.limits.part_chunks, max_bytes=self.bodies.limits.part_bytes
+                ),
                 trace=change.trace,
             )
         )
@@ -299,10 +195,10 @@ class IngestChanges:
             ledger.put(replace(document, seen=version))
         ledger.park(Parked(change=change, version=version))
 
-    def _go_on(self, task: asyncio.Task[_Prepared], change: Change) -> None:
+    def _go_on(self, task: asyncio.Task[Prepared], change: Change) -> None:
         self._slow[change.event_id] = asyncio.create_task(self._finish(task, change))
 
-    async def _finish(self, task: asyncio.Task[_Prepared], change: Change) -> None:
+    async def _finish(self, task: asyncio.Task[Prepared], change: Change) -> None:
         try:
             await self._conclude(await task)
         except asyncio.CancelledError:
@@ -313,7 +209,7 @@ class IngestChanges:
         finally:
             self._slow.pop(change.event_id, None)
 
-    async def _conclude(self, one: _Prepared) -> None:
+    async def _conclude(self, one: Prepared) -> None:
         if one.fault is not None:
             raise one.fault
         async with self.documents.change({one.change.key}) as ledger:
@@ -331,12 +227,12 @@ class IngestChanges:
                 continue
             if parked.attempts > _ATTEMPTS:
                 problem = f"reading it stopped the ingestion process {_ATTEMPTS} times"
-                await self._conclude(_Prepared(change=change, refused=Refused(Reason.UNPARSEABLE, problem)))
+                await self._conclude(Prepared(change=change, refused=Refused(Reason.UNPARSEABLE, problem)))
                 continue
             known = await self.documents.look({change.key}, ())
             document = known.documents.get(change.key, Document(key=change.key))
             # Its place in the order was settled when it was parked: it is read whatever came since.
-            self._go_on(asyncio.create_task(self._prepare(replace(change, version=0), document)), change)
+            self._go_on(asyncio.create_task(self.bodies.one(replace(change, version=0), document)), change)
 
     async def close(self) -> None:
         """Lets go of what takes long: it is kept, and adopted by the next process."""
@@ -346,21 +242,11 @@ class IngestChanges:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _collected(one: _Prepared | asyncio.Task[_Prepared], change: Change) -> _Prepared:
-    if isinstance(one, _Prepared):
-        return one
-    return one.result() if one.done() else _Prepared(change=change, slow=one)
-
-
-def _ids(prepared: Sequence[_Prepared]) -> set[str]:
+def _ids(prepared: Sequence[Prepared]) -> set[str]:
     return {one.change.event_id for one in prepared}
 
 
-def _at_once(change: Change) -> bool:
-    return change.deleted or (change.body is BodyKind.TEXT and len(change.text) <= _SHORT)
-
-
-def _postponed(prepared: Sequence[_Prepared]) -> dict[str, Transient]:
+def _postponed(prepared: Sequence[Prepared]) -> dict[str, Transient]:
     """Faults by event. Later changes of the same document wait as well, or they would overtake it."""
     waiting: dict[DocumentKey, Transient] = {}
     postponed: dict[str, Transient] = {}
