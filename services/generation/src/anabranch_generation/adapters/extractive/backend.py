@@ -29,14 +29,17 @@ NAME: Final = "extractive"
 ABSTENTION: Final = "The documents found do not answer this question."
 _SENTENCES: Final = 2
 _SPACE: Final = re.compile(r"\s+")
+# A table's row reads "Default: | 5" in the extracted text.
+_CELL: Final = re.compile(r":\s*\|")
 
 
 @dataclass(frozen=True, slots=True)
 class ExtractiveBackend:
     """Quotes up to `max_sentences` sentences (default two), each followed by its marker: `Sentence. [1] Sentence. [2]`.
 
-    White space inside a sentence is folded in the answer; a citation's text is the document's to the letter. The
-    answer abstains when its support is below `abstain_below`. Works in the event loop: a millisecond an answer.
+    Inside a sentence of the answer, white space is folded and the bar after a field's colon left out; a citation's
+    text is the document's to the letter. The answer abstains when its support is below `abstain_below`. Works in the
+    event loop: a millisecond an answer.
     """
 
     model: Model = field(default_factory=picker.shipped)
@@ -71,7 +74,7 @@ class ExtractiveBackend:
         for number, picked in enumerate(ordered(choice), 1):
             passage, sentence = passages[picked.candidate.passage], picked.candidate.sentence
             quoted = passage.text[sentence.start : sentence.end]
-            shown = _SPACE.sub(" ", quoted)
+            shown = _shown(quoted)
             separator = " " if written else ""
             piece = f"{separator}{shown} [{number}]"
             if written and settings.max_tokens and estimate_tokens("x" * (written + len(piece))) > settings.max_tokens:
@@ -96,6 +99,10 @@ class ExtractiveBackend:
 
     async def close(self) -> None:
         """Holds nothing."""
+
+
+def _shown(quoted: str) -> str:
+    return _SPACE.sub(" ", _CELL.sub(":", quoted))
 
 
 def ordered(choice: Choice) -> Sequence[Picked]:

@@ -34,6 +34,9 @@ class Analysed:
     pronoun: bool
     key: frozenset[str]
     value: frozenset[str]
+    # The heading that stands in the passage's text above the sentence, and whether directly above.
+    section: frozenset[str]
+    opens_section: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +64,29 @@ def analyse(text: str, spans: Sequence[tuple[int, int]]) -> tuple[Analysed, ...]
     if kept is not None:
         _cache.move_to_end(key)
         return kept
-    read = tuple(_sentence(text, start, end) for start, end in (spans or sentences(text)))
+    section: frozenset[str] = frozenset()
+    at, found = 0, []
+    for start, end in spans or sentences(text):
+        # Chunks hold their headings, and no sentence covers them.
+        heading = _heading(text[at:start]) if start > at else frozenset()
+        section = heading or section
+        found.append(_sentence(text, start, end, section, opens=bool(heading)))
+        at = end
+    read = tuple(found)
     _cache[key] = read
     if len(_cache) > _CACHE_SIZE:
         _cache.popitem(last=False)
     return read
 
 
-def _sentence(text: str, start: int, end: int) -> Analysed:
+def _heading(gap: str) -> frozenset[str]:
+    found = words(gap)
+    if not any(len(w.raw) > 1 and not w.number for w in found):
+        return frozenset()  # a list's marker
+    return frozenset(w.stem for w in found) | compounds(gap)
+
+
+def _sentence(text: str, start: int, end: int, section: frozenset[str], *, opens: bool) -> Analysed:
     part = text[start:end]
     found = words(part)
     content = tuple(w.stem for w in found if w.low not in STOP)
@@ -84,6 +102,8 @@ def _sentence(text: str, start: int, end: int) -> Analysed:
         bool(found) and found[0].low in _PRONOUNS,
         frozenset(w.stem for w in words(pair[0])) if pair else frozenset(),
         frozenset(w.stem for w in words(pair[1])) if pair else frozenset(),
+        section,
+        opens,
     )
 
 
@@ -150,7 +170,8 @@ def rows(question: Question, passages: Sequence[Passage], found: Sequence[Candid
     names = question.names or frozenset(question.terms)
     of_passage: dict[int, set[str]] = {}
     for candidate in found:
-        of_passage.setdefault(candidate.passage, set()).update(candidate.sentence.stems & question.terms.keys())
+        s = candidate.sentence
+        of_passage.setdefault(candidate.passage, set()).update((s.stems | s.section) & question.terms.keys())
     known = [c.similarity for c in found if c.similarity is not None]
     best = max(known, default=0.0)
     out = np.zeros((size, len(NAMES)))
@@ -160,7 +181,7 @@ def rows(question: Question, passages: Sequence[Passage], found: Sequence[Candid
         hit = question.terms.keys() & s.stems
         weight = sum(question.terms[t] for t in hit)
         coverage = weight / total
-        with_title = hit | (question.terms.keys() & titles[c.passage])
+        with_title = hit | (question.terms.keys() & (titles[c.passage] | s.section))
         near_before = before is not None and before.passage == c.passage
         with_before = with_title | (
             (question.terms.keys() & before.sentence.stems) if before and near_before else set()
@@ -230,8 +251,8 @@ def _field(question: Question, found: Sequence[Candidate], i: int, title: frozen
     about = (question.names or frozenset(question.terms)) - sentence.key
     if not about:
         return fit, fit
-    near = set(title | sentence.value)
-    left = _ABOVE
+    near = set(title | sentence.value | sentence.section)
+    left = 0 if sentence.opens_section else _ABOVE
     for j in range(i - 1, -1, -1):
         before = found[j]
         if before.passage != found[i].passage or not left:
@@ -241,6 +262,8 @@ def _field(question: Question, found: Sequence[Candidate], i: int, title: frozen
         elif left < _ABOVE:
             break  # the fields of the thing before
         near |= before.sentence.stems
+        if before.sentence.opens_section:
+            break
     return fit, fit * len(about & near) / len(about)
 
 

@@ -49,6 +49,7 @@ SUPPORT: Final = (
     "mean_score",
     "terms",
 )
+_SURE: Final = 0.95  # share of the belief from which on the best sentence stands alone; costs no answer (CARD.md)
 _SAME: Final = 0.8  # Jaccard of stems from which on a sentence says the same again
 
 
@@ -115,7 +116,7 @@ class Choice:
 
 
 def choose(question: Question, passages: Sequence[Passage], *, most: int, model: Model | None = None) -> Choice:
-    """Up to `most` sentences. No sentence at all: support 0."""
+    """Up to `most` sentences, one when it leaves no doubt. No sentence at all: support 0."""
     found = features.candidates(passages)
     if not found:
         return Choice((), 0.0)
@@ -124,7 +125,11 @@ def choose(question: Question, passages: Sequence[Passage], *, most: int, model:
     weights = model.with_similarity if known else model.without_similarity
     rows = features.rows(question, passages, found)
     scores = rows @ weights.first
+    shares = np.exp(scores - scores.max())
+    shares /= shares.sum()
     order = [int(np.argmax(scores))]
+    if shares[order[0]] >= _SURE:
+        most = 1
     while len(order) < min(most, len(found)):
         gains = second_rows(question, found, rows, scores, order) @ weights.second
         gains[[i for i, c in enumerate(found) if any(_alike(c, found[j]) for j in order)]] = -np.inf
@@ -132,8 +137,6 @@ def choose(question: Question, passages: Sequence[Passage], *, most: int, model:
         if np.isneginf(gains[best]):
             break
         order.append(best)
-    shares = np.exp(scores - scores.max())
-    shares /= shares.sum()
     row = support_row(question, found, rows, scores)
     support = 1.0 / (1.0 + float(np.exp(-(row @ weights.support + weights.bias))))
     return Choice(tuple(Picked(found[i], float(shares[i])) for i in order), support)
