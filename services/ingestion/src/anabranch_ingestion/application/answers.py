@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from anabranch_ingestion.application.ports import Clock, Documents, Ledger, Log
@@ -93,7 +93,7 @@ class RecordDead:
         unanswered = [letter for letter in letters if letter.event_id not in known.events]
         if not unanswered:
             return
-        async with self.documents.change(()) as ledger:
+        async with self.documents.change({letter.key for letter in unanswered}) as ledger:
             for letter in unanswered:
                 status = Status(
                     key=letter.key,
@@ -103,6 +103,7 @@ class RecordDead:
                     at=self.clock(),
                     rejection=Rejection(reason=Reason.DEAD_LETTERED, detail=letter.problem[:1_000]),
                 )
+                ledger.put(replace(ledger.documents[letter.key], last=status))
                 ledger.announce(status, trace=letter.trace)
                 self.log.answered(status)
 

@@ -6,6 +6,7 @@ Imports what it needs, gives up its rights, then reads documents from standard i
 from __future__ import annotations
 
 import json
+import mimetypes
 import os
 import sys
 import traceback
@@ -52,6 +53,8 @@ def _preload() -> None:
         slides,
     )
 
+    # Libraries that ask for media types later would look for a file that can no longer be read.
+    mimetypes.init(files=())
     MiniLmTokens.load().count(["warm"])
     native.extract(b"{\\rtf1 warm}", content_type="application/rtf", filename="", limit=1024)
 
