@@ -53,7 +53,7 @@ _PRONOUNS: Final = vocabulary(
     "he she it they this these that those his her its their the such",
 )
 _ABOVE: Final = 8  # sentences above a group of fields that may name what it is about
-_CACHE_SIZE: Final = 4096
+_CACHE_SIZE: Final = 1024  # passages: about 25 MB
 _cache: OrderedDict[tuple[str, tuple[tuple[int, int], ...]], tuple[Analysed, ...]] = OrderedDict()
 
 
