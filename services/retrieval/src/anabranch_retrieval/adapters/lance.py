@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,8 @@ from anabranch_retrieval.domain import Edition, Entry, Scored, Search, fuse
 
 _CANDIDATES: Final = 100  # of each half, at least
 _TIDY_AFTER: Final = 24  # writes; each leaves a fragment, and what is not in the index yet is scanned
+_PAUSE: Final = timedelta(seconds=1)
+_PAUSES: Final = tuple(timedelta(milliseconds=wait) for wait in (10, 50, 200, 500))  # after a write that lost
 _KEEP: Final = timedelta(minutes=10)  # versions of a table stay this long for searches under way
 _AT_ONCE: Final = 200  # vectors in one look-up
 _NEAR: Final = 1e-3  # cosine distance of a vector to itself, with room for rounding
@@ -81,9 +84,8 @@ class LanceIndex:
         name = _name(edition)
         table = await self._existing(name)
         rows = self._rows(entries, edition.model.dimension)
-        async with self._turn(name):
-            upsert = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-            await upsert.execute(rows)
+        upsert = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+        await self._commit(name, lambda: upsert.execute(rows))
         self._wrote(name)
 
     async def missing(self, edition: Edition, entries: Sequence[Entry]) -> set[str]:
@@ -121,8 +123,7 @@ class LanceIndex:
             return
         for start in range(0, len(chunk_ids), _AT_ONCE):
             condition = _among("id", chunk_ids[start : start + _AT_ONCE])
-            async with self._turn(name):
-                await table.delete(condition)
+            await self._commit(name, partial(table.delete, condition))
             left = await table.count_rows(condition)
             if left:
                 raise Transient(f"{left} chunks deleted from {edition} are still there")
@@ -144,16 +145,23 @@ class LanceIndex:
             raise RuntimeError("connect() first")
         return self._database
 
-    @contextlib.asynccontextmanager
-    async def _turn(self, name: str) -> AsyncIterator[None]:
-        async with self._writing.setdefault(name, asyncio.Lock()):
+    def _turn(self, name: str) -> asyncio.Lock:
+        return self._writing.setdefault(name, asyncio.Lock())
+
+    async def _commit(self, name: str, write: Callable[[], Awaitable[object]]) -> None:
+        """A write that may lose against another process's, or against tidying up, and then is made again."""
+        for pause in _PAUSES:
             try:
-                yield
+                async with self._turn(name):
+                    await write()
             except RuntimeError as error:
-                # Lance reports a write that lost against another process's as a RuntimeError of its own wording.
-                if "conflict" in str(error).lower():
-                    raise Transient("a write to the index lost against another one") from error
-                raise
+                # Lance has no type of its own for this, only its wording.
+                if "conflict" not in str(error).lower():
+                    raise
+                await asyncio.sleep(pause.total_seconds())
+            else:
+                return
+        raise Transient(f"writes to {name} lost against others {len(_PAUSES)} times")
 
     async def _table(self, name: str) -> lancedb.AsyncTable | None:
         table = self._tables.get(name)
@@ -163,6 +171,7 @@ class LanceIndex:
             except (FileNotFoundError, ValueError):  # LanceDB raises either when there is none
                 return None
             self._tables[name] = table
+            self._wrote(name)  # perhaps by a process that did not come to tidying up
         return table
 
     async def _existing(self, name: str) -> lancedb.AsyncTable:
@@ -234,15 +243,24 @@ class LanceIndex:
     def _wrote(self, name: str) -> None:
         self._writes[name] = self._writes.get(name, 0) + 1
         tidying = self._tidying.get(name)
-        if self._writes[name] >= _TIDY_AFTER and (tidying is None or tidying.done()):
-            self._writes[name] = 0
+        if tidying is None or tidying.done():
             self._tidying[name] = asyncio.create_task(self._tidy(name))
 
     async def _tidy(self, name: str) -> None:
-        """Merge fragments and bring new rows into the indexes; searches and writes go on meanwhile."""
-        table = self._tables.get(name)
-        if table is not None:
-            with contextlib.suppress(RuntimeError):  # lost against a write: the next one comes soon
+        """Merge fragments and bring new rows into the indexes, when writes pause or have become many.
+
+        Searches and writes go on meanwhile. It takes a tenth of a second; left undone, every search costs double.
+        """
+        while written := self._writes.get(name, 0):
+            await asyncio.sleep(_PAUSE.total_seconds())
+            if written != self._writes[name] < _TIDY_AFTER:
+                continue
+            table = self._tables.get(name)
+            if table is None:
+                return
+            self._writes[name] = 0
+            # Lost against a write: the next one brings it up again.
+            with contextlib.suppress(RuntimeError):
                 await table.optimize(cleanup_older_than=_KEEP)
 
 
