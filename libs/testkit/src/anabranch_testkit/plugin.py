@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from anabranch_local import process
 from anabranch_testkit.polling import poll_until as _poll_until
@@ -34,6 +35,11 @@ class WeaviateEndpoints:
 
     http: str
     grpc: str
+
+
+# How long an example takes says more about the machine's other work than about the code: speed is measured elsewhere.
+settings.register_profile("anabranch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("anabranch")
 
 
 def pytest_runtestloop(session: pytest.Session) -> None:
