@@ -119,10 +119,17 @@ def prefix_of(title: str, headings: Sequence[str]) -> str:
     return "\n".join(part for part in (title.strip(), path) if part)
 
 
+_NO_DIRECTION: Final = 1e-12
+
+
 def unit(rows: Float32) -> Float32:
-    """Return rows scaled to norm 1; a row of zeros stays as it is. Shape (n, dimension) in and out."""
+    """Return rows scaled to norm 1; a row of norm under 1e-12 has no direction and becomes zeros.
+
+    Shape (n, dimension) in and out.
+    """
     norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
-    scaled: Float32 = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+    # Far smaller rows than any model gives: their squares would lose their digits to float32's smallest numbers.
+    scaled: Float32 = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > _NO_DIRECTION)
     return scaled
 
 
