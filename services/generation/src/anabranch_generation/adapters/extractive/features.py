@@ -6,6 +6,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -231,8 +232,12 @@ def _pronoun_after(question: Question, found: Sequence[Candidate], i: int) -> fl
 
 def _title(passage: Passage) -> frozenset[str]:
     """Stems of what stands above a passage; a document without a title has at least a name."""
-    above = " ".join((passage.title or _name(passage.document.document_id), *passage.title_path))
-    return frozenset(w.stem for w in words(above)) | compounds(above)
+    return _above(" ".join((passage.title or _name(passage.document.document_id), *passage.title_path)))
+
+
+@lru_cache(maxsize=4096)
+def _above(text: str) -> frozenset[str]:
+    return frozenset(w.stem for w in words(text)) | compounds(text)
 
 
 def _name(document_id: str) -> str:
