@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -36,24 +37,15 @@ FIELDS = {
 
 
 def messages_and_services(out: Path) -> None:
-    """Runs protoc with the typed plugins over every proto file."""
-    sources = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.glob("anabranch/**/*.proto"))
+    """Runs buf with the typed plugins of buf.gen.yaml over every proto file."""
+    programs = Path(sys.executable).parent
     subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "grpc_tools.protoc",
-            f"--proto_path={PROTOS}",
-            f"--python_out={out}",
-            f"--grpc_python_out={out}",
-            f"--mypy_out=quiet:{out}",
-            f"--mypy_grpc_out=quiet:{out}",
-            *sources,
-        ],
+        [str(programs / "buf"), "generate", "--output", str(out)],
         check=True,
-        env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"},
+        cwd=ROOT,
+        env={**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},
     )
-    # protoc writes a service module for files without a service too; those say nothing.
+    # The plugins write a service module for files without a service, too; those say nothing.
     for path in out.glob("anabranch/**/events_pb2_grpc.py*"):
         path.unlink()
 

@@ -25,23 +25,23 @@ _sym_db = _symbol_database.Default()
 from anabranch.embedding.v1 import events_pb2 as anabranch_dot_embedding_dot_v1_dot_events__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.anabranch/embedding/v1/embedding_service.proto\x12\x16\x61nabranch.embedding.v1\x1a#anabranch/embedding/v1/events.proto\"\x7f\n\x11\x45mbedTextsRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x38\n\tsentences\x18\x03 \x03(\x0b\x32%.anabranch.embedding.v1.SentenceSpans\x12\x10\n\x08prefixes\x18\x04 \x03(\t\"-\n\rSentenceSpans\x12\x0e\n\x06starts\x18\x01 \x03(\r\x12\x0c\n\x04\x65nds\x18\x02 \x03(\r\"\x8a\x01\n\x12\x45mbedTextsResponse\x12\x34\n\x05model\x18\x01 \x01(\x0b\x32%.anabranch.embedding.v1.ModelIdentity\x12\x0f\n\x07vectors\x18\x02 \x03(\x0c\x12\x18\n\x10sentence_vectors\x18\x03 \x03(\x0c\x12\x13\n\x0btoken_count\x18\x04 \x01(\r\"\x13\n\x11ListModelsRequest\"K\n\x12ListModelsResponse\x12\x35\n\x06models\x18\x01 \x03(\x0b\x32%.anabranch.embedding.v1.ModelIdentity2\xdc\x01\n\x10\x45mbeddingService\x12\x63\n\nEmbedTexts\x12).anabranch.embedding.v1.EmbedTextsRequest\x1a*.anabranch.embedding.v1.EmbedTextsResponse\x12\x63\n\nListModels\x12).anabranch.embedding.v1.ListModelsRequest\x1a*.anabranch.embedding.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.anabranch/embedding/v1/embedding_service.proto\x12\x16\x61nabranch.embedding.v1\x1a#anabranch/embedding/v1/events.proto\"\xa4\x01\n\x11\x45mbedTextsRequest\x12\x14\n\x05texts\x18\x01 \x03(\tR\x05texts\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version\x12\x43\n\tsentences\x18\x03 \x03(\x0b\x32%.anabranch.embedding.v1.SentenceSpansR\tsentences\x12\x1a\n\x08prefixes\x18\x04 \x03(\tR\x08prefixes\";\n\rSentenceSpans\x12\x16\n\x06starts\x18\x01 \x03(\rR\x06starts\x12\x12\n\x04\x65nds\x18\x02 \x03(\rR\x04\x65nds\"\xb7\x01\n\x12\x45mbedTextsResponse\x12;\n\x05model\x18\x01 \x01(\x0b\x32%.anabranch.embedding.v1.ModelIdentityR\x05model\x12\x18\n\x07vectors\x18\x02 \x03(\x0cR\x07vectors\x12)\n\x10sentence_vectors\x18\x03 \x03(\x0cR\x0fsentenceVectors\x12\x1f\n\x0btoken_count\x18\x04 \x01(\rR\ntokenCount\"\x13\n\x11ListModelsRequest\"S\n\x12ListModelsResponse\x12=\n\x06models\x18\x01 \x03(\x0b\x32%.anabranch.embedding.v1.ModelIdentityR\x06models2\xdc\x01\n\x10\x45mbeddingService\x12\x63\n\nEmbedTexts\x12).anabranch.embedding.v1.EmbedTextsRequest\x1a*.anabranch.embedding.v1.EmbedTextsResponse\x12\x63\n\nListModels\x12).anabranch.embedding.v1.ListModelsRequest\x1a*.anabranch.embedding.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'anabranch.embedding.v1.embedding_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EMBEDTEXTSREQUEST']._serialized_start=111
-  _globals['_EMBEDTEXTSREQUEST']._serialized_end=238
-  _globals['_SENTENCESPANS']._serialized_start=240
-  _globals['_SENTENCESPANS']._serialized_end=285
-  _globals['_EMBEDTEXTSRESPONSE']._serialized_start=288
-  _globals['_EMBEDTEXTSRESPONSE']._serialized_end=426
-  _globals['_LISTMODELSREQUEST']._serialized_start=428
-  _globals['_LISTMODELSREQUEST']._serialized_end=447
-  _globals['_LISTMODELSRESPONSE']._serialized_start=449
-  _globals['_LISTMODELSRESPONSE']._serialized_end=524
-  _globals['_EMBEDDINGSERVICE']._serialized_start=527
-  _globals['_EMBEDDINGSERVICE']._serialized_end=747
+  _globals['_EMBEDTEXTSREQUEST']._serialized_start=112
+  _globals['_EMBEDTEXTSREQUEST']._serialized_end=276
+  _globals['_SENTENCESPANS']._serialized_start=278
+  _globals['_SENTENCESPANS']._serialized_end=337
+  _globals['_EMBEDTEXTSRESPONSE']._serialized_start=340
+  _globals['_EMBEDTEXTSRESPONSE']._serialized_end=523
+  _globals['_LISTMODELSREQUEST']._serialized_start=525
+  _globals['_LISTMODELSREQUEST']._serialized_end=544
+  _globals['_LISTMODELSRESPONSE']._serialized_start=546
+  _globals['_LISTMODELSRESPONSE']._serialized_end=629
+  _globals['_EMBEDDINGSERVICE']._serialized_start=632
+  _globals['_EMBEDDINGSERVICE']._serialized_end=852
 # @@protoc_insertion_point(module_scope)

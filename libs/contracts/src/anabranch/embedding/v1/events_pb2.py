@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from anabranch.ingestion.v1 import events_pb2 as anabranch_dot_ingestion_dot_v1_dot_events__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#anabranch/embedding/v1/events.proto\x12\x16\x61nabranch.embedding.v1\x1a#anabranch/ingestion/v1/events.proto\"g\n\rModelIdentity\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x11\n\tdimension\x18\x03 \x01(\r\x12\x14\n\x0cquantisation\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\"g\n\rEmbeddedChunk\x12,\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x1d.anabranch.ingestion.v1.Chunk\x12\x0e\n\x06vector\x18\x02 \x01(\x0c\x12\x18\n\x10sentence_vectors\x18\x03 \x01(\x0c\"\xd7\x03\n\x0e\x43hunksEmbedded\x12\x35\n\x08\x64ocument\x18\x01 \x01(\x0b\x32#.anabranch.ingestion.v1.DocumentRef\x12\x11\n\tcaused_by\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x65leted\x18\x03 \x01(\x08\x12\x0c\n\x04part\x18\x04 \x01(\r\x12\r\n\x05parts\x18\x05 \x01(\r\x12\x13\n\x0b\x63hunk_count\x18\x06 \x01(\r\x12\x35\n\x06\x63hunks\x18\x07 \x03(\x0b\x32%.anabranch.embedding.v1.EmbeddedChunk\x12\r\n\x05title\x18\x08 \x01(\t\x12\x46\n\x08metadata\x18\t \x03(\x0b\x32\x34.anabranch.embedding.v1.ChunksEmbedded.MetadataEntry\x12\x0b\n\x03\x61\x63l\x18\n \x03(\t\x12\x36\n\nprovenance\x18\x0b \x01(\x0b\x32\".anabranch.ingestion.v1.Provenance\x12\x34\n\x05model\x18\x0c \x01(\x0b\x32%.anabranch.embedding.v1.ModelIdentity\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#anabranch/embedding/v1/events.proto\x12\x16\x61nabranch.embedding.v1\x1a#anabranch/ingestion/v1/events.proto\"\x97\x01\n\rModelIdentity\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n\x06\x64igest\x18\x02 \x01(\tR\x06\x64igest\x12\x1c\n\tdimension\x18\x03 \x01(\rR\tdimension\x12\"\n\x0cquantisation\x18\x04 \x01(\tR\x0cquantisation\x12\x18\n\x07version\x18\x05 \x01(\tR\x07version\"\x87\x01\n\rEmbeddedChunk\x12\x33\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x1d.anabranch.ingestion.v1.ChunkR\x05\x63hunk\x12\x16\n\x06vector\x18\x02 \x01(\x0cR\x06vector\x12)\n\x10sentence_vectors\x18\x03 \x01(\x0cR\x0fsentenceVectors\"\xca\x04\n\x0e\x43hunksEmbedded\x12?\n\x08\x64ocument\x18\x01 \x01(\x0b\x32#.anabranch.ingestion.v1.DocumentRefR\x08\x64ocument\x12\x1b\n\tcaused_by\x18\x02 \x01(\tR\x08\x63\x61usedBy\x12\x18\n\x07\x64\x65leted\x18\x03 \x01(\x08R\x07\x64\x65leted\x12\x12\n\x04part\x18\x04 \x01(\rR\x04part\x12\x14\n\x05parts\x18\x05 \x01(\rR\x05parts\x12\x1f\n\x0b\x63hunk_count\x18\x06 \x01(\rR\nchunkCount\x12=\n\x06\x63hunks\x18\x07 \x03(\x0b\x32%.anabranch.embedding.v1.EmbeddedChunkR\x06\x63hunks\x12\x14\n\x05title\x18\x08 \x01(\tR\x05title\x12P\n\x08metadata\x18\t \x03(\x0b\x32\x34.anabranch.embedding.v1.ChunksEmbedded.MetadataEntryR\x08metadata\x12\x10\n\x03\x61\x63l\x18\n \x03(\tR\x03\x61\x63l\x12\x42\n\nprovenance\x18\x0b \x01(\x0b\x32\".anabranch.ingestion.v1.ProvenanceR\nprovenance\x12;\n\x05model\x18\x0c \x01(\x0b\x32%.anabranch.embedding.v1.ModelIdentityR\x05model\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,12 +34,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CHUNKSEMBEDDED_METADATAENTRY']._loaded_options = None
   _globals['_CHUNKSEMBEDDED_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_MODELIDENTITY']._serialized_start=100
-  _globals['_MODELIDENTITY']._serialized_end=203
-  _globals['_EMBEDDEDCHUNK']._serialized_start=205
-  _globals['_EMBEDDEDCHUNK']._serialized_end=308
-  _globals['_CHUNKSEMBEDDED']._serialized_start=311
-  _globals['_CHUNKSEMBEDDED']._serialized_end=782
-  _globals['_CHUNKSEMBEDDED_METADATAENTRY']._serialized_start=735
-  _globals['_CHUNKSEMBEDDED_METADATAENTRY']._serialized_end=782
+  _globals['_MODELIDENTITY']._serialized_start=101
+  _globals['_MODELIDENTITY']._serialized_end=252
+  _globals['_EMBEDDEDCHUNK']._serialized_start=255
+  _globals['_EMBEDDEDCHUNK']._serialized_end=390
+  _globals['_CHUNKSEMBEDDED']._serialized_start=393
+  _globals['_CHUNKSEMBEDDED']._serialized_end=979
+  _globals['_CHUNKSEMBEDDED_METADATAENTRY']._serialized_start=920
+  _globals['_CHUNKSEMBEDDED_METADATAENTRY']._serialized_end=979
 # @@protoc_insertion_point(module_scope)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#anabranch/ingestion/v1/events.proto\x12\x16\x61nabranch.ingestion.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"S\n\x0b\x44ocumentRef\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06\x63orpus\x18\x02 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x04\"\"\n\x04Span\x12\r\n\x05start\x18\x01 \x01(\r\x12\x0b\n\x03\x65nd\x18\x02 \x01(\r\"\x8b\x02\n\x05\x43hunk\x12\x10\n\x08\x63hunk_id\x18\x01 \x01(\t\x12\x0f\n\x07ordinal\x18\x02 \x01(\r\x12\x0c\n\x04text\x18\x03 \x01(\t\x12*\n\x04span\x18\x04 \x01(\x0b\x32\x1c.anabranch.ingestion.v1.Span\x12\x12\n\ntitle_path\x18\x05 \x03(\t\x12/\n\x04kind\x18\x06 \x01(\x0e\x32!.anabranch.ingestion.v1.ChunkKind\x12\x0c\n\x04page\x18\x07 \x01(\r\x12\x0c\n\x04line\x18\x08 \x01(\r\x12\x13\n\x0btoken_count\x18\t \x01(\r\x12/\n\tsentences\x18\n \x03(\x0b\x32\x1c.anabranch.ingestion.v1.Span\"\xb4\x01\n\nProvenance\x12\x12\n\nsource_uri\x18\x01 \x01(\t\x12\x16\n\x0e\x63ontent_sha256\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x04 \x01(\t\x12\x0e\n\x06parser\x18\x05 \x01(\t\x12\x0f\n\x07\x63hunker\x18\x06 \x01(\t\x12.\n\nchanged_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9b\x03\n\x0f\x44ocumentChunked\x12\x35\n\x08\x64ocument\x18\x01 \x01(\x0b\x32#.anabranch.ingestion.v1.DocumentRef\x12\x11\n\tcaused_by\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x65leted\x18\x03 \x01(\x08\x12\x0c\n\x04part\x18\x04 \x01(\r\x12\r\n\x05parts\x18\x05 \x01(\r\x12\x13\n\x0b\x63hunk_count\x18\x06 \x01(\r\x12-\n\x06\x63hunks\x18\x07 \x03(\x0b\x32\x1d.anabranch.ingestion.v1.Chunk\x12\r\n\x05title\x18\x08 \x01(\t\x12G\n\x08metadata\x18\t \x03(\x0b\x32\x35.anabranch.ingestion.v1.DocumentChunked.MetadataEntry\x12\x0b\n\x03\x61\x63l\x18\n \x03(\t\x12\x36\n\nprovenance\x18\x0b \x01(\x0b\x32\".anabranch.ingestion.v1.Provenance\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"c\n\tRejection\x12\x37\n\x06reason\x18\x01 \x01(\x0e\x32\'.anabranch.ingestion.v1.RejectionReason\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\"\xa4\x02\n\x15\x44ocumentStatusChanged\x12\x35\n\x08\x64ocument\x18\x01 \x01(\x0b\x32#.anabranch.ingestion.v1.DocumentRef\x12\x34\n\x05state\x18\x02 \x01(\x0e\x32%.anabranch.ingestion.v1.DocumentState\x12\x11\n\tcaused_by\x18\x03 \x01(\t\x12\x34\n\trejection\x18\x04 \x01(\x0b\x32!.anabranch.ingestion.v1.Rejection\x12\x18\n\x10index_generation\x18\x05 \x01(\x04\x12\x13\n\x0b\x63hunk_count\x18\x06 \x01(\r\x12&\n\x02\x61t\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*h\n\tChunkKind\x12\x1a\n\x16\x43HUNK_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43HUNK_KIND_PROSE\x10\x01\x12\x14\n\x10\x43HUNK_KIND_TABLE\x10\x02\x12\x13\n\x0f\x43HUNK_KIND_CODE\x10\x03*\xe0\x01\n\rDocumentState\x12\x1e\n\x1a\x44OCUMENT_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44OCUMENT_STATE_ACCEPTED\x10\x01\x12\x1c\n\x18\x44OCUMENT_STATE_QUERYABLE\x10\x02\x12\x1c\n\x18\x44OCUMENT_STATE_UNCHANGED\x10\x03\x12\x1a\n\x16\x44OCUMENT_STATE_DELETED\x10\x04\x12\x1b\n\x17\x44OCUMENT_STATE_REJECTED\x10\x05\x12\x1d\n\x19\x44OCUMENT_STATE_SUPERSEDED\x10\x06*\x8b\x03\n\x0fRejectionReason\x12 \n\x1cREJECTION_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1aREJECTION_REASON_MALFORMED\x10\x01\x12\"\n\x1eREJECTION_REASON_INVALID_FIELD\x10\x02\x12#\n\x1fREJECTION_REASON_UNKNOWN_TENANT\x10\x03\x12\x1e\n\x1aREJECTION_REASON_TOO_LARGE\x10\x04\x12\'\n#REJECTION_REASON_UNSUPPORTED_FORMAT\x10\x05\x12 \n\x1cREJECTION_REASON_UNPARSEABLE\x10\x06\x12\x1c\n\x18REJECTION_REASON_NO_TEXT\x10\x07\x12 \n\x1cREJECTION_REASON_URI_REFUSED\x10\x08\x12\"\n\x1eREJECTION_REASON_DEAD_LETTERED\x10\t\x12\x1e\n\x1aREJECTION_REASON_ENCRYPTED\x10\nb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#anabranch/ingestion/v1/events.proto\x12\x16\x61nabranch.ingestion.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"x\n\x0b\x44ocumentRef\x12\x16\n\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x16\n\x06\x63orpus\x18\x02 \x01(\tR\x06\x63orpus\x12\x1f\n\x0b\x64ocument_id\x18\x03 \x01(\tR\ndocumentId\x12\x18\n\x07version\x18\x04 \x01(\x04R\x07version\".\n\x04Span\x12\x14\n\x05start\x18\x01 \x01(\rR\x05start\x12\x10\n\x03\x65nd\x18\x02 \x01(\rR\x03\x65nd\"\xdd\x02\n\x05\x43hunk\x12\x19\n\x08\x63hunk_id\x18\x01 \x01(\tR\x07\x63hunkId\x12\x18\n\x07ordinal\x18\x02 \x01(\rR\x07ordinal\x12\x12\n\x04text\x18\x03 \x01(\tR\x04text\x12\x30\n\x04span\x18\x04 \x01(\x0b\x32\x1c.anabranch.ingestion.v1.SpanR\x04span\x12\x1d\n\ntitle_path\x18\x05 \x03(\tR\ttitlePath\x12\x35\n\x04kind\x18\x06 \x01(\x0e\x32!.anabranch.ingestion.v1.ChunkKindR\x04kind\x12\x12\n\x04page\x18\x07 \x01(\rR\x04page\x12\x12\n\x04line\x18\x08 \x01(\rR\x04line\x12\x1f\n\x0btoken_count\x18\t \x01(\rR\ntokenCount\x12:\n\tsentences\x18\n \x03(\x0b\x32\x1c.anabranch.ingestion.v1.SpanR\tsentences\"\x84\x02\n\nProvenance\x12\x1d\n\nsource_uri\x18\x01 \x01(\tR\tsourceUri\x12%\n\x0e\x63ontent_sha256\x18\x02 \x01(\tR\rcontentSha256\x12 \n\x0b\x66ingerprint\x18\x03 \x01(\tR\x0b\x66ingerprint\x12!\n\x0c\x63ontent_type\x18\x04 \x01(\tR\x0b\x63ontentType\x12\x16\n\x06parser\x18\x05 \x01(\tR\x06parser\x12\x18\n\x07\x63hunker\x18\x06 \x01(\tR\x07\x63hunker\x12\x39\n\nchanged_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tchangedAt\"\x87\x04\n\x0f\x44ocumentChunked\x12?\n\x08\x64ocument\x18\x01 \x01(\x0b\x32#.anabranch.ingestion.v1.DocumentRefR\x08\x64ocument\x12\x1b\n\tcaused_by\x18\x02 \x01(\tR\x08\x63\x61usedBy\x12\x18\n\x07\x64\x65leted\x18\x03 \x01(\x08R\x07\x64\x65leted\x12\x12\n\x04part\x18\x04 \x01(\rR\x04part\x12\x14\n\x05parts\x18\x05 \x01(\rR\x05parts\x12\x1f\n\x0b\x63hunk_count\x18\x06 \x01(\rR\nchunkCount\x12\x35\n\x06\x63hunks\x18\x07 \x03(\x0b\x32\x1d.anabranch.ingestion.v1.ChunkR\x06\x63hunks\x12\x14\n\x05title\x18\x08 \x01(\tR\x05title\x12Q\n\x08metadata\x18\t \x03(\x0b\x32\x35.anabranch.ingestion.v1.DocumentChunked.MetadataEntryR\x08metadata\x12\x10\n\x03\x61\x63l\x18\n \x03(\tR\x03\x61\x63l\x12\x42\n\nprovenance\x18\x0b \x01(\x0b\x32\".anabranch.ingestion.v1.ProvenanceR\nprovenance\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"z\n\tRejection\x12?\n\x06reason\x18\x01 \x01(\x0e\x32\'.anabranch.ingestion.v1.RejectionReasonR\x06reason\x12\x16\n\x06\x64\x65tail\x18\x02 \x01(\tR\x06\x64\x65tail\x12\x14\n\x05\x66ield\x18\x03 \x01(\tR\x05\x66ield\"\xeb\x02\n\x15\x44ocumentStatusChanged\x12?\n\x08\x64ocument\x18\x01 \x01(\x0b\x32#.anabranch.ingestion.v1.DocumentRefR\x08\x64ocument\x12;\n\x05state\x18\x02 \x01(\x0e\x32%.anabranch.ingestion.v1.DocumentStateR\x05state\x12\x1b\n\tcaused_by\x18\x03 \x01(\tR\x08\x63\x61usedBy\x12?\n\trejection\x18\x04 \x01(\x0b\x32!.anabranch.ingestion.v1.RejectionR\trejection\x12)\n\x10index_generation\x18\x05 \x01(\x04R\x0findexGeneration\x12\x1f\n\x0b\x63hunk_count\x18\x06 \x01(\rR\nchunkCount\x12*\n\x02\x61t\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x02\x61t*h\n\tChunkKind\x12\x1a\n\x16\x43HUNK_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43HUNK_KIND_PROSE\x10\x01\x12\x14\n\x10\x43HUNK_KIND_TABLE\x10\x02\x12\x13\n\x0f\x43HUNK_KIND_CODE\x10\x03*\xe0\x01\n\rDocumentState\x12\x1e\n\x1a\x44OCUMENT_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44OCUMENT_STATE_ACCEPTED\x10\x01\x12\x1c\n\x18\x44OCUMENT_STATE_QUERYABLE\x10\x02\x12\x1c\n\x18\x44OCUMENT_STATE_UNCHANGED\x10\x03\x12\x1a\n\x16\x44OCUMENT_STATE_DELETED\x10\x04\x12\x1b\n\x17\x44OCUMENT_STATE_REJECTED\x10\x05\x12\x1d\n\x19\x44OCUMENT_STATE_SUPERSEDED\x10\x06*\x8b\x03\n\x0fRejectionReason\x12 \n\x1cREJECTION_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1aREJECTION_REASON_MALFORMED\x10\x01\x12\"\n\x1eREJECTION_REASON_INVALID_FIELD\x10\x02\x12#\n\x1fREJECTION_REASON_UNKNOWN_TENANT\x10\x03\x12\x1e\n\x1aREJECTION_REASON_TOO_LARGE\x10\x04\x12\'\n#REJECTION_REASON_UNSUPPORTED_FORMAT\x10\x05\x12 \n\x1cREJECTION_REASON_UNPARSEABLE\x10\x06\x12\x1c\n\x18REJECTION_REASON_NO_TEXT\x10\x07\x12 \n\x1cREJECTION_REASON_URI_REFUSED\x10\x08\x12\"\n\x1eREJECTION_REASON_DEAD_LETTERED\x10\t\x12\x1e\n\x1aREJECTION_REASON_ENCRYPTED\x10\nb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,26 +34,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DOCUMENTCHUNKED_METADATAENTRY']._loaded_options = None
   _globals['_DOCUMENTCHUNKED_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_CHUNKKIND']._serialized_start=1480
-  _globals['_CHUNKKIND']._serialized_end=1584
-  _globals['_DOCUMENTSTATE']._serialized_start=1587
-  _globals['_DOCUMENTSTATE']._serialized_end=1811
-  _globals['_REJECTIONREASON']._serialized_start=1814
-  _globals['_REJECTIONREASON']._serialized_end=2209
+  _globals['_CHUNKKIND']._serialized_start=1893
+  _globals['_CHUNKKIND']._serialized_end=1997
+  _globals['_DOCUMENTSTATE']._serialized_start=2000
+  _globals['_DOCUMENTSTATE']._serialized_end=2224
+  _globals['_REJECTIONREASON']._serialized_start=2227
+  _globals['_REJECTIONREASON']._serialized_end=2622
   _globals['_DOCUMENTREF']._serialized_start=96
-  _globals['_DOCUMENTREF']._serialized_end=179
-  _globals['_SPAN']._serialized_start=181
-  _globals['_SPAN']._serialized_end=215
-  _globals['_CHUNK']._serialized_start=218
-  _globals['_CHUNK']._serialized_end=485
-  _globals['_PROVENANCE']._serialized_start=488
-  _globals['_PROVENANCE']._serialized_end=668
-  _globals['_DOCUMENTCHUNKED']._serialized_start=671
-  _globals['_DOCUMENTCHUNKED']._serialized_end=1082
-  _globals['_DOCUMENTCHUNKED_METADATAENTRY']._serialized_start=1035
-  _globals['_DOCUMENTCHUNKED_METADATAENTRY']._serialized_end=1082
-  _globals['_REJECTION']._serialized_start=1084
-  _globals['_REJECTION']._serialized_end=1183
-  _globals['_DOCUMENTSTATUSCHANGED']._serialized_start=1186
-  _globals['_DOCUMENTSTATUSCHANGED']._serialized_end=1478
+  _globals['_DOCUMENTREF']._serialized_end=216
+  _globals['_SPAN']._serialized_start=218
+  _globals['_SPAN']._serialized_end=264
+  _globals['_CHUNK']._serialized_start=267
+  _globals['_CHUNK']._serialized_end=616
+  _globals['_PROVENANCE']._serialized_start=619
+  _globals['_PROVENANCE']._serialized_end=879
+  _globals['_DOCUMENTCHUNKED']._serialized_start=882
+  _globals['_DOCUMENTCHUNKED']._serialized_end=1401
+  _globals['_DOCUMENTCHUNKED_METADATAENTRY']._serialized_start=1342
+  _globals['_DOCUMENTCHUNKED_METADATAENTRY']._serialized_end=1401
+  _globals['_REJECTION']._serialized_start=1403
+  _globals['_REJECTION']._serialized_end=1525
+  _globals['_DOCUMENTSTATUSCHANGED']._serialized_start=1528
+  _globals['_DOCUMENTSTATUSCHANGED']._serialized_end=1891
 # @@protoc_insertion_point(module_scope)

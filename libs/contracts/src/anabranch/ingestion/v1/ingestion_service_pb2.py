@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from anabranch.ingestion.v1 import events_pb2 as anabranch_dot_ingestion_dot_v1_dot_events__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.anabranch/ingestion/v1/ingestion_service.proto\x12\x16\x61nabranch.ingestion.v1\x1a#anabranch/ingestion/v1/events.proto\"I\n\x12GetDocumentRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06\x63orpus\x18\x02 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x03 \x01(\t\"\x99\x02\n\x13GetDocumentResponse\x12=\n\x06status\x18\x01 \x01(\x0b\x32-.anabranch.ingestion.v1.DocumentStatusChanged\x12\r\n\x05title\x18\x02 \x01(\t\x12\x36\n\nprovenance\x18\x03 \x01(\x0b\x32\".anabranch.ingestion.v1.Provenance\x12K\n\x08metadata\x18\x04 \x03(\x0b\x32\x39.anabranch.ingestion.v1.GetDocumentResponse.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"K\n\x14WatchDocumentRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06\x63orpus\x18\x02 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x03 \x01(\t\"V\n\x15WatchDocumentResponse\x12=\n\x06status\x18\x01 \x01(\x0b\x32-.anabranch.ingestion.v1.DocumentStatusChanged2\xea\x01\n\x10IngestionService\x12\x66\n\x0bGetDocument\x12*.anabranch.ingestion.v1.GetDocumentRequest\x1a+.anabranch.ingestion.v1.GetDocumentResponse\x12n\n\rWatchDocument\x12,.anabranch.ingestion.v1.WatchDocumentRequest\x1a-.anabranch.ingestion.v1.WatchDocumentResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.anabranch/ingestion/v1/ingestion_service.proto\x12\x16\x61nabranch.ingestion.v1\x1a#anabranch/ingestion/v1/events.proto\"e\n\x12GetDocumentRequest\x12\x16\n\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x16\n\x06\x63orpus\x18\x02 \x01(\tR\x06\x63orpus\x12\x1f\n\x0b\x64ocument_id\x18\x03 \x01(\tR\ndocumentId\"\xca\x02\n\x13GetDocumentResponse\x12\x45\n\x06status\x18\x01 \x01(\x0b\x32-.anabranch.ingestion.v1.DocumentStatusChangedR\x06status\x12\x14\n\x05title\x18\x02 \x01(\tR\x05title\x12\x42\n\nprovenance\x18\x03 \x01(\x0b\x32\".anabranch.ingestion.v1.ProvenanceR\nprovenance\x12U\n\x08metadata\x18\x04 \x03(\x0b\x32\x39.anabranch.ingestion.v1.GetDocumentResponse.MetadataEntryR\x08metadata\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"g\n\x14WatchDocumentRequest\x12\x16\n\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x16\n\x06\x63orpus\x18\x02 \x01(\tR\x06\x63orpus\x12\x1f\n\x0b\x64ocument_id\x18\x03 \x01(\tR\ndocumentId\"^\n\x15WatchDocumentResponse\x12\x45\n\x06status\x18\x01 \x01(\x0b\x32-.anabranch.ingestion.v1.DocumentStatusChangedR\x06status2\xea\x01\n\x10IngestionService\x12\x66\n\x0bGetDocument\x12*.anabranch.ingestion.v1.GetDocumentRequest\x1a+.anabranch.ingestion.v1.GetDocumentResponse\x12n\n\rWatchDocument\x12,.anabranch.ingestion.v1.WatchDocumentRequest\x1a-.anabranch.ingestion.v1.WatchDocumentResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,15 +35,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETDOCUMENTRESPONSE_METADATAENTRY']._loaded_options = None
   _globals['_GETDOCUMENTRESPONSE_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_GETDOCUMENTREQUEST']._serialized_start=111
-  _globals['_GETDOCUMENTREQUEST']._serialized_end=184
-  _globals['_GETDOCUMENTRESPONSE']._serialized_start=187
-  _globals['_GETDOCUMENTRESPONSE']._serialized_end=468
-  _globals['_GETDOCUMENTRESPONSE_METADATAENTRY']._serialized_start=421
-  _globals['_GETDOCUMENTRESPONSE_METADATAENTRY']._serialized_end=468
-  _globals['_WATCHDOCUMENTREQUEST']._serialized_start=470
-  _globals['_WATCHDOCUMENTREQUEST']._serialized_end=545
-  _globals['_WATCHDOCUMENTRESPONSE']._serialized_start=547
-  _globals['_WATCHDOCUMENTRESPONSE']._serialized_end=633
-  _globals['_INGESTIONSERVICE']._serialized_start=636
-  _globals['_INGESTIONSERVICE']._serialized_end=870
+  _globals['_GETDOCUMENTREQUEST']._serialized_end=212
+  _globals['_GETDOCUMENTRESPONSE']._serialized_start=215
+  _globals['_GETDOCUMENTRESPONSE']._serialized_end=545
+  _globals['_GETDOCUMENTRESPONSE_METADATAENTRY']._serialized_start=486
+  _globals['_GETDOCUMENTRESPONSE_METADATAENTRY']._serialized_end=545
+  _globals['_WATCHDOCUMENTREQUEST']._serialized_start=547
+  _globals['_WATCHDOCUMENTREQUEST']._serialized_end=650
+  _globals['_WATCHDOCUMENTRESPONSE']._serialized_start=652
+  _globals['_WATCHDOCUMENTRESPONSE']._serialized_end=746
+  _globals['_INGESTIONSERVICE']._serialized_start=749
+  _globals['_INGESTIONSERVICE']._serialized_end=983
 # @@protoc_insertion_point(module_scope)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from anabranch.registry.v1 import events_pb2 as anabranch_dot_registry_dot_v1_dot_events__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,anabranch/registry/v1/registry_service.proto\x12\x15\x61nabranch.registry.v1\x1a\"anabranch/registry/v1/events.proto\"g\n\x14\x43reateVariantRequest\x12/\n\x07variant\x18\x01 \x01(\x0b\x32\x1e.anabranch.registry.v1.Variant\x12\x0e\n\x06\x61uthor\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"H\n\x15\x43reateVariantResponse\x12/\n\x07variant\x18\x01 \x01(\x0b\x32\x1e.anabranch.registry.v1.Variant\"\'\n\x11GetVariantRequest\x12\x12\n\nvariant_id\x18\x01 \x01(\t\"E\n\x12GetVariantResponse\x12/\n\x07variant\x18\x01 \x01(\x0b\x32\x1e.anabranch.registry.v1.Variant\"<\n\x13ListVariantsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"a\n\x14ListVariantsResponse\x12\x30\n\x08variants\x18\x01 \x03(\x0b\x32\x1e.anabranch.registry.v1.Variant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x11GetRoutingRequest\x12\r\n\x05scope\x18\x01 \x01(\t\"L\n\x12GetRoutingResponse\x12\x36\n\x07routing\x18\x01 \x01(\x0b\x32%.anabranch.registry.v1.RoutingChanged\"\xd5\x01\n\x11SetRoutingRequest\x12\r\n\x05scope\x18\x01 \x01(\t\x12\x46\n\x07weights\x18\x02 \x03(\x0b\x32\x35.anabranch.registry.v1.SetRoutingRequest.WeightsEntry\x12\x19\n\x11\x65xpected_revision\x18\x03 \x01(\x04\x12\x0e\n\x06\x61uthor\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x1a.\n\x0cWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"L\n\x12SetRoutingResponse\x12\x36\n\x07routing\x18\x01 \x01(\x0b\x32%.anabranch.registry.v1.RoutingChanged2\x8f\x04\n\x0fRegistryService\x12j\n\rCreateVariant\x12+.anabranch.registry.v1.CreateVariantRequest\x1a,.anabranch.registry.v1.CreateVariantResponse\x12\x61\n\nGetVariant\x12(.anabranch.registry.v1.GetVariantRequest\x1a).anabranch.registry.v1.GetVariantResponse\x12g\n\x0cListVariants\x12*.anabranch.registry.v1.ListVariantsRequest\x1a+.anabranch.registry.v1.ListVariantsResponse\x12\x61\n\nGetRouting\x12(.anabranch.registry.v1.GetRoutingRequest\x1a).anabranch.registry.v1.GetRoutingResponse\x12\x61\n\nSetRouting\x12(.anabranch.registry.v1.SetRoutingRequest\x1a).anabranch.registry.v1.SetRoutingResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,anabranch/registry/v1/registry_service.proto\x12\x15\x61nabranch.registry.v1\x1a\"anabranch/registry/v1/events.proto\"\x80\x01\n\x14\x43reateVariantRequest\x12\x38\n\x07variant\x18\x01 \x01(\x0b\x32\x1e.anabranch.registry.v1.VariantR\x07variant\x12\x16\n\x06\x61uthor\x18\x02 \x01(\tR\x06\x61uthor\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\"Q\n\x15\x43reateVariantResponse\x12\x38\n\x07variant\x18\x01 \x01(\x0b\x32\x1e.anabranch.registry.v1.VariantR\x07variant\"2\n\x11GetVariantRequest\x12\x1d\n\nvariant_id\x18\x01 \x01(\tR\tvariantId\"N\n\x12GetVariantResponse\x12\x38\n\x07variant\x18\x01 \x01(\x0b\x32\x1e.anabranch.registry.v1.VariantR\x07variant\"Q\n\x13ListVariantsRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\rR\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"z\n\x14ListVariantsResponse\x12:\n\x08variants\x18\x01 \x03(\x0b\x32\x1e.anabranch.registry.v1.VariantR\x08variants\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\")\n\x11GetRoutingRequest\x12\x14\n\x05scope\x18\x01 \x01(\tR\x05scope\"U\n\x12GetRoutingResponse\x12?\n\x07routing\x18\x01 \x01(\x0b\x32%.anabranch.registry.v1.RoutingChangedR\x07routing\"\x93\x02\n\x11SetRoutingRequest\x12\x14\n\x05scope\x18\x01 \x01(\tR\x05scope\x12O\n\x07weights\x18\x02 \x03(\x0b\x32\x35.anabranch.registry.v1.SetRoutingRequest.WeightsEntryR\x07weights\x12+\n\x11\x65xpected_revision\x18\x03 \x01(\x04R\x10\x65xpectedRevision\x12\x16\n\x06\x61uthor\x18\x04 \x01(\tR\x06\x61uthor\x12\x16\n\x06reason\x18\x05 \x01(\tR\x06reason\x1a:\n\x0cWeightsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\rR\x05value:\x02\x38\x01\"U\n\x12SetRoutingResponse\x12?\n\x07routing\x18\x01 \x01(\x0b\x32%.anabranch.registry.v1.RoutingChangedR\x07routing2\x8f\x04\n\x0fRegistryService\x12j\n\rCreateVariant\x12+.anabranch.registry.v1.CreateVariantRequest\x1a,.anabranch.registry.v1.CreateVariantResponse\x12\x61\n\nGetVariant\x12(.anabranch.registry.v1.GetVariantRequest\x1a).anabranch.registry.v1.GetVariantResponse\x12g\n\x0cListVariants\x12*.anabranch.registry.v1.ListVariantsRequest\x1a+.anabranch.registry.v1.ListVariantsResponse\x12\x61\n\nGetRouting\x12(.anabranch.registry.v1.GetRoutingRequest\x1a).anabranch.registry.v1.GetRoutingResponse\x12\x61\n\nSetRouting\x12(.anabranch.registry.v1.SetRoutingRequest\x1a).anabranch.registry.v1.SetRoutingResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,28 +34,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SETROUTINGREQUEST_WEIGHTSENTRY']._loaded_options = None
   _globals['_SETROUTINGREQUEST_WEIGHTSENTRY']._serialized_options = b'8\001'
-  _globals['_CREATEVARIANTREQUEST']._serialized_start=107
-  _globals['_CREATEVARIANTREQUEST']._serialized_end=210
-  _globals['_CREATEVARIANTRESPONSE']._serialized_start=212
-  _globals['_CREATEVARIANTRESPONSE']._serialized_end=284
-  _globals['_GETVARIANTREQUEST']._serialized_start=286
-  _globals['_GETVARIANTREQUEST']._serialized_end=325
-  _globals['_GETVARIANTRESPONSE']._serialized_start=327
-  _globals['_GETVARIANTRESPONSE']._serialized_end=396
-  _globals['_LISTVARIANTSREQUEST']._serialized_start=398
-  _globals['_LISTVARIANTSREQUEST']._serialized_end=458
-  _globals['_LISTVARIANTSRESPONSE']._serialized_start=460
-  _globals['_LISTVARIANTSRESPONSE']._serialized_end=557
-  _globals['_GETROUTINGREQUEST']._serialized_start=559
-  _globals['_GETROUTINGREQUEST']._serialized_end=593
-  _globals['_GETROUTINGRESPONSE']._serialized_start=595
-  _globals['_GETROUTINGRESPONSE']._serialized_end=671
-  _globals['_SETROUTINGREQUEST']._serialized_start=674
-  _globals['_SETROUTINGREQUEST']._serialized_end=887
-  _globals['_SETROUTINGREQUEST_WEIGHTSENTRY']._serialized_start=841
-  _globals['_SETROUTINGREQUEST_WEIGHTSENTRY']._serialized_end=887
-  _globals['_SETROUTINGRESPONSE']._serialized_start=889
-  _globals['_SETROUTINGRESPONSE']._serialized_end=965
-  _globals['_REGISTRYSERVICE']._serialized_start=968
-  _globals['_REGISTRYSERVICE']._serialized_end=1495
+  _globals['_CREATEVARIANTREQUEST']._serialized_start=108
+  _globals['_CREATEVARIANTREQUEST']._serialized_end=236
+  _globals['_CREATEVARIANTRESPONSE']._serialized_start=238
+  _globals['_CREATEVARIANTRESPONSE']._serialized_end=319
+  _globals['_GETVARIANTREQUEST']._serialized_start=321
+  _globals['_GETVARIANTREQUEST']._serialized_end=371
+  _globals['_GETVARIANTRESPONSE']._serialized_start=373
+  _globals['_GETVARIANTRESPONSE']._serialized_end=451
+  _globals['_LISTVARIANTSREQUEST']._serialized_start=453
+  _globals['_LISTVARIANTSREQUEST']._serialized_end=534
+  _globals['_LISTVARIANTSRESPONSE']._serialized_start=536
+  _globals['_LISTVARIANTSRESPONSE']._serialized_end=658
+  _globals['_GETROUTINGREQUEST']._serialized_start=660
+  _globals['_GETROUTINGREQUEST']._serialized_end=701
+  _globals['_GETROUTINGRESPONSE']._serialized_start=703
+  _globals['_GETROUTINGRESPONSE']._serialized_end=788
+  _globals['_SETROUTINGREQUEST']._serialized_start=791
+  _globals['_SETROUTINGREQUEST']._serialized_end=1066
+  _globals['_SETROUTINGREQUEST_WEIGHTSENTRY']._serialized_start=1008
+  _globals['_SETROUTINGREQUEST_WEIGHTSENTRY']._serialized_end=1066
+  _globals['_SETROUTINGRESPONSE']._serialized_start=1068
+  _globals['_SETROUTINGRESPONSE']._serialized_end=1153
+  _globals['_REGISTRYSERVICE']._serialized_start=1156
+  _globals['_REGISTRYSERVICE']._serialized_end=1683
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,7 @@ from anabranch.ingestion.v1 import events_pb2 as anabranch_dot_ingestion_dot_v1_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#anabranch/retrieval/v1/events.proto\x12\x16\x61nabranch.retrieval.v1\x1a#anabranch/ingestion/v1/events.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xde\x01\n\x0f\x44ocumentIndexed\x12\x35\n\x08\x64ocument\x18\x01 \x01(\x0b\x32#.anabranch.ingestion.v1.DocumentRef\x12\x11\n\tcaused_by\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x65leted\x18\x03 \x01(\x08\x12\x18\n\x10index_generation\x18\x04 \x01(\x04\x12\x19\n\x11\x65mbedding_version\x18\x05 \x01(\t\x12\x13\n\x0b\x63hunk_count\x18\x06 \x01(\r\x12&\n\x02\x61t\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#anabranch/retrieval/v1/events.proto\x12\x16\x61nabranch.retrieval.v1\x1a#anabranch/ingestion/v1/events.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xae\x02\n\x0f\x44ocumentIndexed\x12?\n\x08\x64ocument\x18\x01 \x01(\x0b\x32#.anabranch.ingestion.v1.DocumentRefR\x08\x64ocument\x12\x1b\n\tcaused_by\x18\x02 \x01(\tR\x08\x63\x61usedBy\x12\x18\n\x07\x64\x65leted\x18\x03 \x01(\x08R\x07\x64\x65leted\x12)\n\x10index_generation\x18\x04 \x01(\x04R\x0findexGeneration\x12+\n\x11\x65mbedding_version\x18\x05 \x01(\tR\x10\x65mbeddingVersion\x12\x1f\n\x0b\x63hunk_count\x18\x06 \x01(\rR\nchunkCount\x12*\n\x02\x61t\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x02\x61tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,5 +34,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'anabranch.retrieval.v1.even
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DOCUMENTINDEXED']._serialized_start=134
-  _globals['_DOCUMENTINDEXED']._serialized_end=356
+  _globals['_DOCUMENTINDEXED']._serialized_end=436
 # @@protoc_insertion_point(module_scope)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"anabranch/upstream/v1/events.proto\x12\x15\x61nabranch.upstream.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa3\x03\n\x0f\x44ocumentChanged\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06\x63orpus\x18\x02 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x04\x12\x0e\n\x04text\x18\x05 \x01(\tH\x00\x12\x11\n\x07\x63ontent\x18\x06 \x01(\x0cH\x00\x12\r\n\x03uri\x18\x07 \x01(\tH\x00\x12\x0f\n\x07\x64\x65leted\x18\x08 \x01(\x08\x12\r\n\x05title\x18\t \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\n \x01(\t\x12\x10\n\x08\x66ilename\x18\x0b \x01(\t\x12\x12\n\nsource_uri\x18\x0c \x01(\t\x12\x46\n\x08metadata\x18\r \x03(\x0b\x32\x34.anabranch.upstream.v1.DocumentChanged.MetadataEntry\x12\x0b\n\x03\x61\x63l\x18\x0e \x03(\t\x12.\n\nchanged_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x06\n\x04\x62odyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"anabranch/upstream/v1/events.proto\x12\x15\x61nabranch.upstream.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb4\x04\n\x0f\x44ocumentChanged\x12\x16\n\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x16\n\x06\x63orpus\x18\x02 \x01(\tR\x06\x63orpus\x12\x1f\n\x0b\x64ocument_id\x18\x03 \x01(\tR\ndocumentId\x12\x18\n\x07version\x18\x04 \x01(\x04R\x07version\x12\x14\n\x04text\x18\x05 \x01(\tH\x00R\x04text\x12\x1a\n\x07\x63ontent\x18\x06 \x01(\x0cH\x00R\x07\x63ontent\x12\x12\n\x03uri\x18\x07 \x01(\tH\x00R\x03uri\x12\x18\n\x07\x64\x65leted\x18\x08 \x01(\x08R\x07\x64\x65leted\x12\x14\n\x05title\x18\t \x01(\tR\x05title\x12!\n\x0c\x63ontent_type\x18\n \x01(\tR\x0b\x63ontentType\x12\x1a\n\x08\x66ilename\x18\x0b \x01(\tR\x08\x66ilename\x12\x1d\n\nsource_uri\x18\x0c \x01(\tR\tsourceUri\x12P\n\x08metadata\x18\r \x03(\x0b\x32\x34.anabranch.upstream.v1.DocumentChanged.MetadataEntryR\x08metadata\x12\x10\n\x03\x61\x63l\x18\x0e \x03(\tR\x03\x61\x63l\x12\x39\n\nchanged_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tchangedAt\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x42\x06\n\x04\x62odyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,7 +35,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DOCUMENTCHANGED_METADATAENTRY']._loaded_options = None
   _globals['_DOCUMENTCHANGED_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_DOCUMENTCHANGED']._serialized_start=95
-  _globals['_DOCUMENTCHANGED']._serialized_end=514
-  _globals['_DOCUMENTCHANGED_METADATAENTRY']._serialized_start=459
-  _globals['_DOCUMENTCHANGED_METADATAENTRY']._serialized_end=506
+  _globals['_DOCUMENTCHANGED']._serialized_end=659
+  _globals['_DOCUMENTCHANGED_METADATAENTRY']._serialized_start=592
+  _globals['_DOCUMENTCHANGED_METADATAENTRY']._serialized_end=651
 # @@protoc_insertion_point(module_scope)
