@@ -32,7 +32,7 @@ def test_the_commands_of_the_readme_work_in_their_order(embedded: RunningPlatfor
             env=embedded.environment,
         )
         assert done.returncode == 0, done.stderr[-2000:]
-    assert "queryable" in done.stdout
+    assert "read back" in done.stdout
 
 
 @pytest.mark.timeout(400)
