@@ -80,7 +80,7 @@ down: setup ## Stop what `make up` started.
 new-service: setup ## Make a service of the standard shape: make new-service name=x
 	@test -n "$(name)" || { echo "say which: make new-service name=x"; exit 2; }
 	$(BIN)/python services/_template/new_service.py $(name)
-	$(MAKE) lock setup
+	$(MAKE) setup
 	$(BIN)/ruff check services/$(name)
 	$(BIN)/pytest -q services/$(name) tests/architecture -k "$(name)"
 

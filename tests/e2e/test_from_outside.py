@@ -8,17 +8,23 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from openai import OpenAI
 
+from anabranch_client.results import DocumentState
 from anabranch_local.golang import installed
 from anabranch_testkit.platform import RunningPlatform
 
 pytestmark = [pytest.mark.connected, pytest.mark.slow]
 
 GUIDES = Path(__file__).resolve().parents[2] / "docs" / "guides"
+STATUSES = """
+KAFKA=$(anabranch status --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["endpoints"]["kafka"])')
+kcat -b "$KAFKA" -C -t ingestion.document.status.v1 -o beginning -e -q -f '%k\\n'
+"""
 FENCE = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -56,8 +62,13 @@ def test_every_command_of_the_grpcurl_guide_works(embedded: RunningPlatform, grp
 
 @pytest.mark.skipif(shutil.which("kcat") is None, reason="kcat is not installed (Debian package kcat)")
 def test_every_command_of_the_kcat_guide_works(embedded: RunningPlatform) -> None:
-    said = shell(blocks("kcat.md", "sh"), embedded)
-    assert "ce_id" in said or "default/guide" in said
+    shell(blocks("kcat.md", "sh"), embedded)
+    with embedded.client() as client, closing(client.watch_document("coffee", corpus="guide")) as statuses:
+        # The guide puts it in and removes it: both changes came through, the second one last.
+        last = next(status for status in statuses if status.state is DocumentState.DELETED)
+    assert last.caused_by == "coffee-2"
+    said = shell(STATUSES, embedded)
+    assert "default/guide/coffee" in said
 
 
 @pytest.mark.parametrize("page", ["python.md", "openai.md"])
