@@ -76,11 +76,26 @@ def load_manifests() -> list[dict[str, Any]]:
     return manifests
 
 
+def declared_in(message: str) -> str:
+    """`anabranch.x.v1.Thing` -> `anabranch.x.v1.<file>` of the proto file that declares it."""
+    package, name = message.rsplit(".", 1)
+    for path in sorted((PROTOS / package.replace(".", "/")).glob("*.proto")):
+        if re.search(rf"^message {name} \{{", path.read_text(), re.MULTILINE):
+            return f"{package}.{path.stem}"
+    raise SystemExit(f"no proto file of {package} declares {name}")
+
+
+def split(modules: list[str]) -> list[tuple[str, str, str]]:
+    """Each module with its package and its file."""
+    return [(module, *module.rsplit(".", 1)) for module in modules]  # type: ignore[misc]  # two parts, always
+
+
 def topics(out: Path) -> None:
     """Writes anabranch/topics.py from the manifests."""
     manifests = load_manifests()
-    modules = sorted({manifest["message"].rsplit(".", 1)[0] for manifest in manifests})
-    alias = {module: module.removeprefix("anabranch.").replace(".", "_") for module in modules}
+    home = {manifest["message"]: declared_in(manifest["message"]) for manifest in manifests}
+    modules = sorted(set(home.values()))
+    alias = {module: module.removeprefix("anabranch.").removesuffix(".events").replace(".", "_") for module in modules}
     lines = [
         '"""The topics of Anabranch. Generated from protos/topics by `make gen`; do not edit."""',
         "",
@@ -92,7 +107,7 @@ def topics(out: Path) -> None:
         "",
         "from google.protobuf.message import Message",
         "",
-        *(f"from {module} import events_pb2 as {alias[module]}" for module in modules),
+        *(f"from {package} import {file}_pb2 as {alias[module]}" for module, package, file in split(modules)),
         "",
         'M = TypeVar("M", bound=Message)',
         "",
@@ -125,7 +140,7 @@ def topics(out: Path) -> None:
         if not manifest["name"].endswith(".v1"):
             constant += "_V" + manifest["name"].rsplit(".v", 1)[1]
         names.append(constant)
-        module, message = manifest["message"].rsplit(".", 1)
+        module, message = home[manifest["message"]], manifest["message"].rsplit(".", 1)[1]
         producers = tuple(name for name in manifest["producers"] if name != OUTSIDE)
         consumers = tuple(name for name in manifest["consumers"] if name != OUTSIDE)
         lines += [

@@ -87,11 +87,12 @@ def register(root: Path, name: str) -> None:
     text = text.replace('"anabranch_testkit"', f'"anabranch_testkit", "anabranch_{name}"', 1)
     pyproject.write_text(text)
     linter = root / ".importlinter"
-    text = insert_sorted(linter.read_text(), f"    anabranch_{name}", r"    anabranch_[a-z0-9]+")
-    independent = text.index("[importlinter:contract:services-apart]")
-    head, tail = text[:independent], text[independent:]
-    tail = insert_sorted(tail, f"    anabranch_{name}", r"    anabranch_[a-z0-9]+")
-    linter.write_text((head + tail).rstrip("\n") + "\n" + CONTRACTS.format(name=name))
+    # Two lists name every service; a third that sorts after them (what some contract forbids) must not be taken for one.
+    head, *sections = re.split(r"(?m)^(?=\[importlinter:)", linter.read_text())
+    head = insert_sorted(head, f"    anabranch_{name}", r"    anabranch_[a-z0-9]+")
+    apart = next(index for index, each in enumerate(sections) if each.startswith("[importlinter:contract:services-apart]"))
+    sections[apart] = insert_sorted(sections[apart], f"    anabranch_{name}", r"    anabranch_[a-z0-9]+")
+    linter.write_text("".join([head, *sections]).rstrip("\n") + "\n" + CONTRACTS.format(name=name))
 
 
 def main() -> int:

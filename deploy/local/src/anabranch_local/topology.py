@@ -25,10 +25,21 @@ from anabranch_local.weaviate import WeaviateServer, weaviate_program
 Index = Literal["embedded", "weaviate"]
 SCALABLE = ("ingestion", "embedding", "retrieval", "generation")
 """Services that may run as several processes. The gateway holds the public ports, the registry one small table."""
-_BACK = ("registry", "embedding", "ingestion", "retrieval", "generation")
+_BACK = (
+    "registry",
+    "embedding",
+    "ingestion",
+    "retrieval",
+    "generation",
+    "feedback",
+    "evaluation",
+    "training",
+)
 _CALLS: Mapping[str, tuple[str, ...]] = {
     "retrieval": ("embedding",),
-    "gateway": ("ingestion", "retrieval", "generation"),
+    "gateway": ("ingestion", "retrieval", "generation", "feedback"),
+    "evaluation": ("retrieval", "generation", "registry"),
+    "training": ("feedback", "retrieval", "registry"),
 }
 """Service -> the services it calls over gRPC, each told as ANABRANCH_<SERVICE>_<CALLED>."""
 _SMALL_MACHINE = {

@@ -9,11 +9,17 @@ from typing import Final, Generic, TypeVar
 from google.protobuf.message import Message
 
 from anabranch.embedding.v1 import events_pb2 as embedding_v1
+from anabranch.evaluation.v1 import events_pb2 as evaluation_v1
+from anabranch.feedback.v1 import events_pb2 as feedback_v1
 from anabranch.gateway.v1 import events_pb2 as gateway_v1
 from anabranch.ingestion.v1 import events_pb2 as ingestion_v1
 from anabranch.registry.v1 import events_pb2 as registry_v1
+from anabranch.registry.v1 import lineage_pb2 as registry_v1_lineage
+from anabranch.registry.v1 import loop_pb2 as registry_v1_loop
 from anabranch.retrieval.v1 import events_pb2 as retrieval_v1
+from anabranch.training.v1 import events_pb2 as training_v1
 from anabranch.upstream.v1 import events_pb2 as upstream_v1
+from anabranch.upstream.v1 import feedback_pb2 as upstream_v1_feedback
 
 M = TypeVar("M", bound=Message)
 
@@ -55,12 +61,87 @@ EMBEDDING_CHUNKS_EMBEDDED: Final[Topic[embedding_v1.ChunksEmbedded]] = Topic(
     dead_letter_retention=timedelta(days=30),
 )
 
+EVALUATION_ANSWER_SCORED: Final[Topic[evaluation_v1.AnswerScored]] = Topic(
+    name='evaluation.answer.scored.v1',
+    description='The scores of one sampled answer.',
+    owner='evaluation',
+    producers=('evaluation',),
+    consumers=(),
+    message=evaluation_v1.AnswerScored,
+    key='<tenant>/<answer_id>',
+    partitions=6,
+    compacted=False,
+    retention=timedelta(days=30),
+    max_message_bytes=1048576,
+    dead_letter_retention=timedelta(days=30),
+)
+
+EVALUATION_EXPERIMENT_DECIDED: Final[Topic[evaluation_v1.ExperimentDecided]] = Topic(
+    name='evaluation.experiment.decided.v1',
+    description='What an experiment has shown.',
+    owner='evaluation',
+    producers=('evaluation',),
+    consumers=('registry',),
+    message=evaluation_v1.ExperimentDecided,
+    key='<experiment_id>',
+    partitions=1,
+    compacted=False,
+    retention=timedelta(days=30),
+    max_message_bytes=1048576,
+    dead_letter_retention=timedelta(days=30),
+)
+
+EVALUATION_GATE_DECIDED: Final[Topic[evaluation_v1.GateDecided]] = Topic(
+    name='evaluation.gate.decided.v1',
+    description='The verdict on a candidate.',
+    owner='evaluation',
+    producers=('evaluation',),
+    consumers=('registry',),
+    message=evaluation_v1.GateDecided,
+    key='<candidate_id>',
+    partitions=1,
+    compacted=False,
+    retention=timedelta(days=30),
+    max_message_bytes=1048576,
+    dead_letter_retention=timedelta(days=30),
+)
+
+FEEDBACK_RATING_GIVEN: Final[Topic[feedback_v1.RatingGiven]] = Topic(
+    name='feedback.rating.given.v1',
+    description='A feedback, joined to everything that caused the answer.',
+    owner='feedback',
+    producers=('feedback',),
+    consumers=('evaluation', 'training'),
+    message=feedback_v1.RatingGiven,
+    key='<tenant>/<answer_id>',
+    partitions=6,
+    compacted=False,
+    retention=timedelta(days=30),
+    max_message_bytes=1048576,
+    dead_letter_retention=timedelta(days=30),
+)
+
+FEEDBACK_RATING_REJECTED: Final[Topic[feedback_v1.RatingRejected]] = Topic(
+    name='feedback.rating.rejected.v1',
+    description='A feedback that will not be used, with the reason.',
+    owner='feedback',
+    producers=('feedback',),
+    consumers=(),
+    message=feedback_v1.RatingRejected,
+    key='<tenant>/<answer_id>',
+    partitions=6,
+    compacted=False,
+    retention=timedelta(days=30),
+    max_message_bytes=262144,
+    dead_letter_retention=timedelta(days=30),
+)
+
 GATEWAY_ANSWER_SERVED: Final[Topic[gateway_v1.AnswerServed]] = Topic(
     name='gateway.answer.served.v1',
     description='One answer, with everything that led to it.',
     owner='gateway',
     producers=('gateway',),
-    consumers=(),
+    consumers=('evaluation', 'feedback'),
     message=gateway_v1.AnswerServed,
     key='<tenant>/<answer_id>',
     partitions=6,
@@ -100,12 +181,57 @@ INGESTION_DOCUMENT_STATUS: Final[Topic[ingestion_v1.DocumentStatusChanged]] = To
     dead_letter_retention=timedelta(days=30),
 )
 
+REGISTRY_CANDIDATE_CHANGED: Final[Topic[registry_v1_lineage.CandidateChanged]] = Topic(
+    name='registry.candidate.changed.v1',
+    description='Where a candidate stands. Compacted: the last record of a candidate holds.',
+    owner='registry',
+    producers=('registry',),
+    consumers=('evaluation',),
+    message=registry_v1_lineage.CandidateChanged,
+    key='<candidate_id>',
+    partitions=1,
+    compacted=True,
+    retention=None,
+    max_message_bytes=1048576,
+    dead_letter_retention=timedelta(days=30),
+)
+
+REGISTRY_EXPERIMENT_CHANGED: Final[Topic[registry_v1_lineage.ExperimentChanged]] = Topic(
+    name='registry.experiment.changed.v1',
+    description='Experiments as they are. Compacted: the last record of an experiment holds.',
+    owner='registry',
+    producers=('registry',),
+    consumers=('evaluation',),
+    message=registry_v1_lineage.ExperimentChanged,
+    key='<experiment_id>',
+    partitions=1,
+    compacted=True,
+    retention=None,
+    max_message_bytes=1048576,
+    dead_letter_retention=timedelta(days=30),
+)
+
+REGISTRY_LOOP_CHANGED: Final[Topic[registry_v1_loop.LoopChanged]] = Topic(
+    name='registry.loop.changed.v1',
+    description='How the loop of a scope goes. Compacted: the last record of a scope holds.',
+    owner='registry',
+    producers=('registry',),
+    consumers=('training', 'evaluation'),
+    message=registry_v1_loop.LoopChanged,
+    key='<scope>',
+    partitions=1,
+    compacted=True,
+    retention=None,
+    max_message_bytes=1048576,
+    dead_letter_retention=timedelta(days=30),
+)
+
 REGISTRY_ROUTING_CHANGED: Final[Topic[registry_v1.RoutingChanged]] = Topic(
     name='registry.routing.changed.v1',
     description='Which variants serve which scope. Compacted: the last record of a scope holds.',
     owner='registry',
     producers=('registry',),
-    consumers=('gateway',),
+    consumers=('gateway', 'retrieval'),
     message=registry_v1.RoutingChanged,
     key='<scope>',
     partitions=1,
@@ -130,6 +256,21 @@ RETRIEVAL_DOCUMENT_INDEXED: Final[Topic[retrieval_v1.DocumentIndexed]] = Topic(
     dead_letter_retention=timedelta(days=30),
 )
 
+TRAINING_CANDIDATE_TRAINED: Final[Topic[training_v1.CandidateTrained]] = Topic(
+    name='training.candidate.trained.v1',
+    description='A model that may become a variant.',
+    owner='training',
+    producers=('training',),
+    consumers=('registry',),
+    message=training_v1.CandidateTrained,
+    key='<scope>',
+    partitions=1,
+    compacted=False,
+    retention=timedelta(days=30),
+    max_message_bytes=1048576,
+    dead_letter_retention=timedelta(days=30),
+)
+
 UPSTREAM_DOCUMENT_CHANGED: Final[Topic[upstream_v1.DocumentChanged]] = Topic(
     name='upstream.document.changed.v1',
     description='A document exists in a new form, or no longer exists. Written by systems outside.',
@@ -145,12 +286,37 @@ UPSTREAM_DOCUMENT_CHANGED: Final[Topic[upstream_v1.DocumentChanged]] = Topic(
     dead_letter_retention=timedelta(days=30),
 )
 
+UPSTREAM_FEEDBACK_GIVEN: Final[Topic[upstream_v1_feedback.FeedbackGiven]] = Topic(
+    name='upstream.feedback.given.v1',
+    description='What one person made of one answer. Written by systems outside.',
+    owner='(outside)',
+    producers=(),
+    consumers=('feedback',),
+    message=upstream_v1_feedback.FeedbackGiven,
+    key='<tenant>/<answer_id>',
+    partitions=6,
+    compacted=False,
+    retention=timedelta(days=7),
+    max_message_bytes=262144,
+    dead_letter_retention=timedelta(days=30),
+)
+
 ALL: Final[tuple[Topic[Message], ...]] = (
     EMBEDDING_CHUNKS_EMBEDDED,
+    EVALUATION_ANSWER_SCORED,
+    EVALUATION_EXPERIMENT_DECIDED,
+    EVALUATION_GATE_DECIDED,
+    FEEDBACK_RATING_GIVEN,
+    FEEDBACK_RATING_REJECTED,
     GATEWAY_ANSWER_SERVED,
     INGESTION_DOCUMENT_CHUNKED,
     INGESTION_DOCUMENT_STATUS,
+    REGISTRY_CANDIDATE_CHANGED,
+    REGISTRY_EXPERIMENT_CHANGED,
+    REGISTRY_LOOP_CHANGED,
     REGISTRY_ROUTING_CHANGED,
     RETRIEVAL_DOCUMENT_INDEXED,
+    TRAINING_CANDIDATE_TRAINED,
     UPSTREAM_DOCUMENT_CHANGED,
+    UPSTREAM_FEEDBACK_GIVEN,
 )

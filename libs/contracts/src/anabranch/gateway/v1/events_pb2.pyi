@@ -11,6 +11,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -21,6 +22,26 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _AssignmentUnit:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AssignmentUnitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AssignmentUnit.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ASSIGNMENT_UNIT_UNSPECIFIED: _AssignmentUnit.ValueType  # 0
+    ASSIGNMENT_UNIT_USER: _AssignmentUnit.ValueType  # 1
+    ASSIGNMENT_UNIT_SESSION: _AssignmentUnit.ValueType  # 2
+    ASSIGNMENT_UNIT_ANSWER: _AssignmentUnit.ValueType  # 3
+
+class AssignmentUnit(_AssignmentUnit, metaclass=_AssignmentUnitEnumTypeWrapper):
+    """AssignmentUnit is what the variant was dealt by."""
+
+ASSIGNMENT_UNIT_UNSPECIFIED: AssignmentUnit.ValueType  # 0
+ASSIGNMENT_UNIT_USER: AssignmentUnit.ValueType  # 1
+ASSIGNMENT_UNIT_SESSION: AssignmentUnit.ValueType  # 2
+ASSIGNMENT_UNIT_ANSWER: AssignmentUnit.ValueType  # 3
+Global___AssignmentUnit: _TypeAlias = AssignmentUnit  # noqa: Y015
 
 @_typing.final
 class AnswerServed(_message.Message):
@@ -51,6 +72,16 @@ class AnswerServed(_message.Message):
     SERVED_AT_FIELD_NUMBER: _builtins.int
     BACKEND_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    ROUTING_SCOPE_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    ARM_FIELD_NUMBER: _builtins.int
+    ASSIGNMENT_UNIT_FIELD_NUMBER: _builtins.int
+    PROMPT_VERSION_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    RERANKER_VERSION_FIELD_NUMBER: _builtins.int
+    ADAPTER_FIELD_NUMBER: _builtins.int
+    FEATURE_SET_FIELD_NUMBER: _builtins.int
+    RANKS_RANDOMISED_FIELD_NUMBER: _builtins.int
     answer_id: _builtins.str
     tenant: _builtins.str
     corpus: _builtins.str
@@ -75,6 +106,21 @@ class AnswerServed(_message.Message):
     backend: _builtins.str
     """Name of the generation backend and model."""
     model: _builtins.str
+    routing_scope: _builtins.str
+    """Scope of the routing that chose the variant."""
+    experiment_id: _builtins.str
+    """Experiment and arm this answer exposed the person to; both empty outside experiments."""
+    arm: _builtins.str
+    assignment_unit: Global___AssignmentUnit.ValueType
+    prompt_version: _builtins.str
+    policy_version: _builtins.str
+    reranker_version: _builtins.str
+    """Reranker that was in fact applied; empty: none."""
+    adapter: _builtins.str
+    feature_set: _builtins.str
+    """Feature set of the passages' features; empty: none recorded."""
+    ranks_randomised: _builtins.bool
+    """`passages` are in the order shown, which was partly random; Passage.rank has retrieval's order."""
     @_builtins.property
     def passages(self) -> _containers.RepeatedCompositeFieldContainer[_retrieval_service_pb2.Passage]:
         """In rank order, with scores."""
@@ -113,10 +159,20 @@ class AnswerServed(_message.Message):
         served_at: _timestamp_pb2.Timestamp | None = ...,
         backend: _builtins.str = ...,
         model: _builtins.str = ...,
+        routing_scope: _builtins.str = ...,
+        experiment_id: _builtins.str = ...,
+        arm: _builtins.str = ...,
+        assignment_unit: Global___AssignmentUnit.ValueType = ...,
+        prompt_version: _builtins.str = ...,
+        policy_version: _builtins.str = ...,
+        reranker_version: _builtins.str = ...,
+        adapter: _builtins.str = ...,
+        feature_set: _builtins.str = ...,
+        ranks_randomised: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["served_at", b"served_at", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstained", b"abstained", "answer", b"answer", "answer_id", b"answer_id", "backend", b"backend", "citations", b"citations", "corpus", b"corpus", "embedding_version", b"embedding_version", "finish_reason", b"finish_reason", "has_content", b"has_content", "index_generation", b"index_generation", "key_id", b"key_id", "model", b"model", "passages", b"passages", "question", b"question", "routing_revision", b"routing_revision", "search_query", b"search_query", "served_at", b"served_at", "session_id", b"session_id", "tenant", b"tenant", "timings", b"timings", "usage", b"usage", "user_id", b"user_id", "variant_id", b"variant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstained", b"abstained", "adapter", b"adapter", "answer", b"answer", "answer_id", b"answer_id", "arm", b"arm", "assignment_unit", b"assignment_unit", "backend", b"backend", "citations", b"citations", "corpus", b"corpus", "embedding_version", b"embedding_version", "experiment_id", b"experiment_id", "feature_set", b"feature_set", "finish_reason", b"finish_reason", "has_content", b"has_content", "index_generation", b"index_generation", "key_id", b"key_id", "model", b"model", "passages", b"passages", "policy_version", b"policy_version", "prompt_version", b"prompt_version", "question", b"question", "ranks_randomised", b"ranks_randomised", "reranker_version", b"reranker_version", "routing_revision", b"routing_revision", "routing_scope", b"routing_scope", "search_query", b"search_query", "served_at", b"served_at", "session_id", b"session_id", "tenant", b"tenant", "timings", b"timings", "usage", b"usage", "user_id", b"user_id", "variant_id", b"variant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -9,6 +9,7 @@ from anabranch.gateway.v1 import events_pb2 as _events_pb2
 from anabranch.generation.v1 import generation_service_pb2 as _generation_service_pb2
 from anabranch.ingestion.v1 import events_pb2 as _events_pb2_1
 from anabranch.retrieval.v1 import retrieval_service_pb2 as _retrieval_service_pb2
+from anabranch.upstream.v1 import feedback_pb2 as _feedback_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -856,3 +857,100 @@ class WatchDocumentResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchDocumentResponse: _TypeAlias = WatchDocumentResponse  # noqa: Y015
+
+@_typing.final
+class GiveFeedbackRequest(_message.Message):
+    """GiveFeedbackRequest is one feedback. Fields are as in anabranch.upstream.v1.FeedbackGiven."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_ID_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    THUMB_FIELD_NUMBER: _builtins.int
+    RATING_FIELD_NUMBER: _builtins.int
+    CORRECTION_FIELD_NUMBER: _builtins.int
+    PREFERENCE_FIELD_NUMBER: _builtins.int
+    CITATION_FIELD_NUMBER: _builtins.int
+    IMPLICIT_FIELD_NUMBER: _builtins.int
+    REVIEW_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    GIVEN_AT_FIELD_NUMBER: _builtins.int
+    CONSENT_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    answer_id: _builtins.str
+    user_id: _builtins.str
+    comment: _builtins.str
+    consent: _feedback_pb2.Consent.ValueType
+    idempotency_key: _builtins.str
+    """Makes a repeated call the same event. Empty: every call is a new one. Up to 128 characters."""
+    @_builtins.property
+    def thumb(self) -> _feedback_pb2.Thumb: ...
+    @_builtins.property
+    def rating(self) -> _feedback_pb2.Rating: ...
+    @_builtins.property
+    def correction(self) -> _feedback_pb2.Correction: ...
+    @_builtins.property
+    def preference(self) -> _feedback_pb2.Preference: ...
+    @_builtins.property
+    def citation(self) -> _feedback_pb2.CitationJudgment: ...
+    @_builtins.property
+    def implicit(self) -> _feedback_pb2.Implicit: ...
+    @_builtins.property
+    def review(self) -> _feedback_pb2.Review: ...
+    @_builtins.property
+    def given_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        answer_id: _builtins.str = ...,
+        user_id: _builtins.str = ...,
+        thumb: _feedback_pb2.Thumb | None = ...,
+        rating: _feedback_pb2.Rating | None = ...,
+        correction: _feedback_pb2.Correction | None = ...,
+        preference: _feedback_pb2.Preference | None = ...,
+        citation: _feedback_pb2.CitationJudgment | None = ...,
+        implicit: _feedback_pb2.Implicit | None = ...,
+        review: _feedback_pb2.Review | None = ...,
+        comment: _builtins.str = ...,
+        given_at: _timestamp_pb2.Timestamp | None = ...,
+        consent: _feedback_pb2.Consent.ValueType = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["citation", b"citation", "correction", b"correction", "given_at", b"given_at", "implicit", b"implicit", "kind", b"kind", "preference", b"preference", "rating", b"rating", "review", b"review", "thumb", b"thumb"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_id", b"answer_id", "citation", b"citation", "comment", b"comment", "consent", b"consent", "correction", b"correction", "given_at", b"given_at", "idempotency_key", b"idempotency_key", "implicit", b"implicit", "kind", b"kind", "preference", b"preference", "rating", b"rating", "review", b"review", "thumb", b"thumb", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["thumb", "rating", "correction", "preference", "citation", "implicit", "review"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___GiveFeedbackRequest: _TypeAlias = GiveFeedbackRequest  # noqa: Y015
+
+@_typing.final
+class GiveFeedbackResponse(_message.Message):
+    """GiveFeedbackResponse names the feedback."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEEDBACK_ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    JOINED_FIELD_NUMBER: _builtins.int
+    feedback_id: _builtins.str
+    revision: _builtins.int
+    """Grows when the person changes their mind."""
+    joined: _builtins.bool
+    """False: the answer's record is still on its way; the feedback is kept until it arrives."""
+    def __init__(
+        self,
+        *,
+        feedback_id: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        joined: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["feedback_id", b"feedback_id", "joined", b"joined", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GiveFeedbackResponse: _TypeAlias = GiveFeedbackResponse  # noqa: Y015

@@ -473,3 +473,80 @@ class DocumentService(object):
             timeout,
             metadata,
             _registered_method=True)
+
+
+class FeedbackServiceStub(object):
+    """FeedbackService takes what people made of answers.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.GiveFeedback = channel.unary_unary(
+                '/anabranch.gateway.v1.FeedbackService/GiveFeedback',
+                request_serializer=anabranch_dot_gateway_dot_v1_dot_gateway__service__pb2.GiveFeedbackRequest.SerializeToString,
+                response_deserializer=anabranch_dot_gateway_dot_v1_dot_gateway__service__pb2.GiveFeedbackResponse.FromString,
+                _registered_method=True)
+
+
+class FeedbackServiceServicer(object):
+    """FeedbackService takes what people made of answers.
+    """
+
+    def GiveFeedback(self, request, context):
+        """GiveFeedback stores one feedback, durably, before it answers. Given again for the same answer, person and slot it replaces the
+        one before. NOT_FOUND for an answer that is not the caller's tenant's, RESOURCE_EXHAUSTED past the person's limit.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_FeedbackServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'GiveFeedback': grpc.unary_unary_rpc_method_handler(
+                    servicer.GiveFeedback,
+                    request_deserializer=anabranch_dot_gateway_dot_v1_dot_gateway__service__pb2.GiveFeedbackRequest.FromString,
+                    response_serializer=anabranch_dot_gateway_dot_v1_dot_gateway__service__pb2.GiveFeedbackResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'anabranch.gateway.v1.FeedbackService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('anabranch.gateway.v1.FeedbackService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class FeedbackService(object):
+    """FeedbackService takes what people made of answers.
+    """
+
+    @staticmethod
+    def GiveFeedback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anabranch.gateway.v1.FeedbackService/GiveFeedback',
+            anabranch_dot_gateway_dot_v1_dot_gateway__service__pb2.GiveFeedbackRequest.SerializeToString,
+            anabranch_dot_gateway_dot_v1_dot_gateway__service__pb2.GiveFeedbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

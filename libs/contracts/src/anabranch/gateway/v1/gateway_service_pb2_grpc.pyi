@@ -192,3 +192,40 @@ class DocumentServiceServicer(metaclass=_abc_1.ABCMeta):
         """WatchDocument sends the present status, then every change, until the caller cancels."""
 
 def add_DocumentServiceServicer_to_server(servicer: DocumentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class FeedbackServiceStub:
+    """FeedbackService takes what people made of answers."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> FeedbackServiceAsyncStub: ...
+    GiveFeedback: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.GiveFeedbackRequest, _gateway_service_pb2.GiveFeedbackResponse]
+    """GiveFeedback stores one feedback, durably, before it answers. Given again for the same answer, person and slot it replaces the
+    one before. NOT_FOUND for an answer that is not the caller's tenant's, RESOURCE_EXHAUSTED past the person's limit.
+    """
+
+@_typing.type_check_only
+class FeedbackServiceAsyncStub(FeedbackServiceStub):
+    """FeedbackService takes what people made of answers."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    GiveFeedback: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.GiveFeedbackRequest, _gateway_service_pb2.GiveFeedbackResponse]  # type: ignore[assignment]
+    """GiveFeedback stores one feedback, durably, before it answers. Given again for the same answer, person and slot it replaces the
+    one before. NOT_FOUND for an answer that is not the caller's tenant's, RESOURCE_EXHAUSTED past the person's limit.
+    """
+
+class FeedbackServiceServicer(metaclass=_abc_1.ABCMeta):
+    """FeedbackService takes what people made of answers."""
+
+    @_abc_1.abstractmethod
+    def GiveFeedback(
+        self,
+        request: _gateway_service_pb2.GiveFeedbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_service_pb2.GiveFeedbackResponse, _abc.Awaitable[_gateway_service_pb2.GiveFeedbackResponse]]:
+        """GiveFeedback stores one feedback, durably, before it answers. Given again for the same answer, person and slot it replaces the
+        one before. NOT_FOUND for an answer that is not the caller's tenant's, RESOURCE_EXHAUSTED past the person's limit.
+        """
+
+def add_FeedbackServiceServicer_to_server(servicer: FeedbackServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

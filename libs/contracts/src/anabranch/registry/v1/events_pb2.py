@@ -27,7 +27,7 @@ from anabranch.retrieval.v1 import retrieval_service_pb2 as anabranch_dot_retrie
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"anabranch/registry/v1/events.proto\x12\x15\x61nabranch.registry.v1\x1a\x30\x61nabranch/generation/v1/generation_service.proto\x1a.anabranch/retrieval/v1/retrieval_service.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x02\n\x07Variant\x12\x1d\n\nvariant_id\x18\x01 \x01(\tR\tvariantId\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12G\n\tretrieval\x18\x03 \x01(\x0b\x32).anabranch.retrieval.v1.RetrievalSettingsR\tretrieval\x12K\n\ngeneration\x18\x04 \x01(\x0b\x32+.anabranch.generation.v1.GenerationSettingsR\ngeneration\x12%\n\x0epolicy_version\x18\x05 \x01(\tR\rpolicyVersion\"Y\n\x05Share\x12\x38\n\x07variant\x18\x01 \x01(\x0b\x32\x1e.anabranch.registry.v1.VariantR\x07variant\x12\x16\n\x06weight\x18\x02 \x01(\rR\x06weight\"\xe3\x01\n\x0eRoutingChanged\x12\x14\n\x05scope\x18\x01 \x01(\tR\x05scope\x12\x1a\n\x08revision\x18\x02 \x01(\x04R\x08revision\x12\x34\n\x06shares\x18\x03 \x03(\x0b\x32\x1c.anabranch.registry.v1.ShareR\x06shares\x12\x16\n\x06\x61uthor\x18\x04 \x01(\tR\x06\x61uthor\x12\x16\n\x06reason\x18\x05 \x01(\tR\x06reason\x12\x39\n\nchanged_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tchangedAtb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"anabranch/registry/v1/events.proto\x12\x15\x61nabranch.registry.v1\x1a\x30\x61nabranch/generation/v1/generation_service.proto\x1a.anabranch/retrieval/v1/retrieval_service.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x02\n\x07Variant\x12\x1d\n\nvariant_id\x18\x01 \x01(\tR\tvariantId\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12G\n\tretrieval\x18\x03 \x01(\x0b\x32).anabranch.retrieval.v1.RetrievalSettingsR\tretrieval\x12K\n\ngeneration\x18\x04 \x01(\x0b\x32+.anabranch.generation.v1.GenerationSettingsR\ngeneration\x12%\n\x0epolicy_version\x18\x05 \x01(\tR\rpolicyVersion\"\x90\x01\n\x05Share\x12\x38\n\x07variant\x18\x01 \x01(\x0b\x32\x1e.anabranch.registry.v1.VariantR\x07variant\x12\x16\n\x06weight\x18\x02 \x01(\rR\x06weight\x12#\n\rexperiment_id\x18\x03 \x01(\tR\x0c\x65xperimentId\x12\x10\n\x03\x61rm\x18\x04 \x01(\tR\x03\x61rm\"\xe3\x01\n\x0eRoutingChanged\x12\x14\n\x05scope\x18\x01 \x01(\tR\x05scope\x12\x1a\n\x08revision\x18\x02 \x01(\x04R\x08revision\x12\x34\n\x06shares\x18\x03 \x03(\x0b\x32\x1c.anabranch.registry.v1.ShareR\x06shares\x12\x16\n\x06\x61uthor\x18\x04 \x01(\tR\x06\x61uthor\x12\x16\n\x06reason\x18\x05 \x01(\tR\x06reason\x12\x39\n\nchanged_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tchangedAtb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,8 +36,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_VARIANT']._serialized_start=193
   _globals['_VARIANT']._serialized_end=456
-  _globals['_SHARE']._serialized_start=458
-  _globals['_SHARE']._serialized_end=547
-  _globals['_ROUTINGCHANGED']._serialized_start=550
-  _globals['_ROUTINGCHANGED']._serialized_end=777
+  _globals['_SHARE']._serialized_start=459
+  _globals['_SHARE']._serialized_end=603
+  _globals['_ROUTINGCHANGED']._serialized_start=606
+  _globals['_ROUTINGCHANGED']._serialized_end=833
 # @@protoc_insertion_point(module_scope)

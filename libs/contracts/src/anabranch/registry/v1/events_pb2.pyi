@@ -66,8 +66,13 @@ class Share(_message.Message):
 
     VARIANT_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    ARM_FIELD_NUMBER: _builtins.int
     weight: _builtins.int
     """Relative to the other shares' weights; at least one must be above 0."""
+    experiment_id: _builtins.str
+    """Experiment and arm that this share is; both empty outside experiments."""
+    arm: _builtins.str
     @_builtins.property
     def variant(self) -> Global___Variant: ...
     def __init__(
@@ -75,10 +80,12 @@ class Share(_message.Message):
         *,
         variant: Global___Variant | None = ...,
         weight: _builtins.int = ...,
+        experiment_id: _builtins.str = ...,
+        arm: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["variant", b"variant"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["variant", b"variant", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arm", b"arm", "experiment_id", b"experiment_id", "variant", b"variant", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -60,6 +60,111 @@ class RegistryServiceStub(object):
                 request_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.SetRoutingRequest.SerializeToString,
                 response_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.SetRoutingResponse.FromString,
                 _registered_method=True)
+        self.Rollback = channel.unary_unary(
+                '/anabranch.registry.v1.RegistryService/Rollback',
+                request_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.RollbackRequest.SerializeToString,
+                response_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.RollbackResponse.FromString,
+                _registered_method=True)
+        self.Promote = channel.unary_unary(
+                '/anabranch.registry.v1.RegistryService/Promote',
+                request_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.PromoteRequest.SerializeToString,
+                response_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.PromoteResponse.FromString,
+                _registered_method=True)
+        self.RegisterModel = channel.unary_unary(
+                '/anabranch.registry.v1.RegistryService/RegisterModel',
+                request_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.RegisterModelRequest.SerializeToString,
+                response_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.RegisterModelResponse.FromString,
+                _registered_method=True)
+        self.GetModel = channel.unary_unary(
+                '/anabranch.registry.v1.RegistryService/GetModel',
+                request_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetModelRequest.SerializeToString,
+                response_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetModelResponse.FromString,
+                _registered_method=True)
+        self.ListModels = channel.unary_unary(
+                '/anabranch.registry.v1.RegistryService/ListModels',
+                request_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListModelsRequest.SerializeToString,
+                response_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListModelsResponse.FromString,
+                _registered_method=True)
+        self.RegisterDataset = channel.unary_unary(
+                '/anabranch.registry.v1.RegistryService/RegisterDataset',
+                request_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.RegisterDatasetRequest.SerializeToString,
+                response_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.RegisterDatasetResponse.FromString,
+                _registered_method=True)
+        self.GetDataset = channel.unary_unary(
+                '/anabranch.registry.v1.RegistryService/GetDataset',
+                request_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetDatasetRequest.SerializeToString,
+                response_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetDatasetResponse.FromString,
+                _registered_method=True)
+        self.ListDatasets = channel.unary_unary(
+                '/anabranch.registry.v1.RegistryService/ListDatasets',
+                request_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListDatasetsRequest.SerializeToString,
+                response_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListDatasetsResponse.FromString,
+                _registered_method=True)
+        self.ListCandidates = channel.unary_unary(
+                '/anabranch.registry.v1.RegistryService/ListCandidates',
+                request_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListCandidatesRequest.SerializeToString,
+                response_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListCandidatesResponse.FromString,
+                _registered_method=True)
+        self.GetCandidate = channel.unary_unary(
+                '/anabranch.registry.v1.RegistryService/GetCandidate',
+                request_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetCandidateRequest.SerializeToString,
+                response_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetCandidateResponse.FromString,
+                _registered_method=True)
+        self.Approve = channel.unary_unary(
+                '/anabranch.registry.v1.RegistryService/Approve',
+                request_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ApproveRequest.SerializeToString,
+                response_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ApproveResponse.FromString,
+                _registered_method=True)
+        self.CreateExperiment = channel.unary_unary(
+                '/anabranch.registry.v1.RegistryService/CreateExperiment',
+                request_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.CreateExperimentRequest.SerializeToString,
+                response_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.CreateExperimentResponse.FromString,
+                _registered_method=True)
+        self.GetExperiment = channel.unary_unary(
+                '/anabranch.registry.v1.RegistryService/GetExperiment',
+                request_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetExperimentRequest.SerializeToString,
+                response_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetExperimentResponse.FromString,
+                _registered_method=True)
+        self.ListExperiments = channel.unary_unary(
+                '/anabranch.registry.v1.RegistryService/ListExperiments',
+                request_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListExperimentsRequest.SerializeToString,
+                response_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListExperimentsResponse.FromString,
+                _registered_method=True)
+        self.StopExperiment = channel.unary_unary(
+                '/anabranch.registry.v1.RegistryService/StopExperiment',
+                request_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.StopExperimentRequest.SerializeToString,
+                response_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.StopExperimentResponse.FromString,
+                _registered_method=True)
+        self.SetLoopPolicy = channel.unary_unary(
+                '/anabranch.registry.v1.RegistryService/SetLoopPolicy',
+                request_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.SetLoopPolicyRequest.SerializeToString,
+                response_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.SetLoopPolicyResponse.FromString,
+                _registered_method=True)
+        self.GetLoopPolicy = channel.unary_unary(
+                '/anabranch.registry.v1.RegistryService/GetLoopPolicy',
+                request_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetLoopPolicyRequest.SerializeToString,
+                response_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetLoopPolicyResponse.FromString,
+                _registered_method=True)
+        self.SetLabel = channel.unary_unary(
+                '/anabranch.registry.v1.RegistryService/SetLabel',
+                request_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.SetLabelRequest.SerializeToString,
+                response_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.SetLabelResponse.FromString,
+                _registered_method=True)
+        self.GetLabel = channel.unary_unary(
+                '/anabranch.registry.v1.RegistryService/GetLabel',
+                request_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetLabelRequest.SerializeToString,
+                response_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetLabelResponse.FromString,
+                _registered_method=True)
+        self.ListChanges = channel.unary_unary(
+                '/anabranch.registry.v1.RegistryService/ListChanges',
+                request_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListChangesRequest.SerializeToString,
+                response_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListChangesResponse.FromString,
+                _registered_method=True)
+        self.GetLineage = channel.unary_unary(
+                '/anabranch.registry.v1.RegistryService/GetLineage',
+                request_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetLineageRequest.SerializeToString,
+                response_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetLineageResponse.FromString,
+                _registered_method=True)
 
 
 class RegistryServiceServicer(object):
@@ -96,6 +201,155 @@ class RegistryServiceServicer(object):
 
     def SetRouting(self, request, context):
         """SetRouting moves a scope's routing by compare-and-swap. ABORTED when `expected_revision` is not the present one.
+        While an experiment of the scope is not stopped, FAILED_PRECONDITION: stop it, promote or roll back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Rollback(self, request, context):
+        """Rollback takes a scope back to what served before its last promotion, stops its experiment and marks the candidate. With a
+        revision named: back to that revision.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Promote(self, request, context):
+        """Promote gives a scope to a candidate or variant at once, whatever its experiment shows; the old one keeps the holdout share.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RegisterModel(self, request, context):
+        """RegisterModel stores a model's entry. A second registration of the same digest is the same model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetModel(self, request, context):
+        """GetModel returns one. NOT_FOUND when there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListModels(self, request, context):
+        """ListModels returns all, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RegisterDataset(self, request, context):
+        """RegisterDataset stores a data set's entry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDataset(self, request, context):
+        """GetDataset returns one. NOT_FOUND when there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDatasets(self, request, context):
+        """ListDatasets returns all, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCandidates(self, request, context):
+        """ListCandidates returns candidates, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCandidate(self, request, context):
+        """GetCandidate returns one. NOT_FOUND when there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Approve(self, request, context):
+        """Approve lets a candidate take the step it waits for, or rejects it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateExperiment(self, request, context):
+        """CreateExperiment starts an experiment on a scope's traffic.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetExperiment(self, request, context):
+        """GetExperiment returns one. NOT_FOUND when there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListExperiments(self, request, context):
+        """ListExperiments returns experiments, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopExperiment(self, request, context):
+        """StopExperiment ends one and gives the scope back to its control.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetLoopPolicy(self, request, context):
+        """SetLoopPolicy declares how a scope's loop goes, as YAML, by compare-and-swap.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLoopPolicy(self, request, context):
+        """GetLoopPolicy returns the policy that holds for a scope, and from which scope it comes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetLabel(self, request, context):
+        """SetLabel moves a label (`production`, `last-good`, any [a-z0-9-]{1,64}) of a scope to a variant, by compare-and-swap.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLabel(self, request, context):
+        """GetLabel returns where a label stands. NOT_FOUND when it was never set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListChanges(self, request, context):
+        """ListChanges returns the audit, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLineage(self, request, context):
+        """GetLineage walks the whole chain up and down from a variant, model, data set, candidate or experiment.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,6 +382,111 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.SetRouting,
                     request_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.SetRoutingRequest.FromString,
                     response_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.SetRoutingResponse.SerializeToString,
+            ),
+            'Rollback': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rollback,
+                    request_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.RollbackRequest.FromString,
+                    response_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.RollbackResponse.SerializeToString,
+            ),
+            'Promote': grpc.unary_unary_rpc_method_handler(
+                    servicer.Promote,
+                    request_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.PromoteRequest.FromString,
+                    response_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.PromoteResponse.SerializeToString,
+            ),
+            'RegisterModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterModel,
+                    request_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.RegisterModelRequest.FromString,
+                    response_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.RegisterModelResponse.SerializeToString,
+            ),
+            'GetModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetModel,
+                    request_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetModelRequest.FromString,
+                    response_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetModelResponse.SerializeToString,
+            ),
+            'ListModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModels,
+                    request_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListModelsRequest.FromString,
+                    response_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'RegisterDataset': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterDataset,
+                    request_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.RegisterDatasetRequest.FromString,
+                    response_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.RegisterDatasetResponse.SerializeToString,
+            ),
+            'GetDataset': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDataset,
+                    request_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetDatasetRequest.FromString,
+                    response_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetDatasetResponse.SerializeToString,
+            ),
+            'ListDatasets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDatasets,
+                    request_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListDatasetsRequest.FromString,
+                    response_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListDatasetsResponse.SerializeToString,
+            ),
+            'ListCandidates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCandidates,
+                    request_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListCandidatesRequest.FromString,
+                    response_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListCandidatesResponse.SerializeToString,
+            ),
+            'GetCandidate': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCandidate,
+                    request_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetCandidateRequest.FromString,
+                    response_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetCandidateResponse.SerializeToString,
+            ),
+            'Approve': grpc.unary_unary_rpc_method_handler(
+                    servicer.Approve,
+                    request_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ApproveRequest.FromString,
+                    response_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ApproveResponse.SerializeToString,
+            ),
+            'CreateExperiment': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateExperiment,
+                    request_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.CreateExperimentRequest.FromString,
+                    response_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.CreateExperimentResponse.SerializeToString,
+            ),
+            'GetExperiment': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetExperiment,
+                    request_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetExperimentRequest.FromString,
+                    response_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetExperimentResponse.SerializeToString,
+            ),
+            'ListExperiments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListExperiments,
+                    request_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListExperimentsRequest.FromString,
+                    response_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListExperimentsResponse.SerializeToString,
+            ),
+            'StopExperiment': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopExperiment,
+                    request_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.StopExperimentRequest.FromString,
+                    response_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.StopExperimentResponse.SerializeToString,
+            ),
+            'SetLoopPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetLoopPolicy,
+                    request_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.SetLoopPolicyRequest.FromString,
+                    response_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.SetLoopPolicyResponse.SerializeToString,
+            ),
+            'GetLoopPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLoopPolicy,
+                    request_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetLoopPolicyRequest.FromString,
+                    response_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetLoopPolicyResponse.SerializeToString,
+            ),
+            'SetLabel': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetLabel,
+                    request_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.SetLabelRequest.FromString,
+                    response_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.SetLabelResponse.SerializeToString,
+            ),
+            'GetLabel': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLabel,
+                    request_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetLabelRequest.FromString,
+                    response_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetLabelResponse.SerializeToString,
+            ),
+            'ListChanges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListChanges,
+                    request_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListChangesRequest.FromString,
+                    response_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListChangesResponse.SerializeToString,
+            ),
+            'GetLineage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLineage,
+                    request_deserializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetLineageRequest.FromString,
+                    response_serializer=anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetLineageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -266,6 +625,573 @@ class RegistryService(object):
             '/anabranch.registry.v1.RegistryService/SetRouting',
             anabranch_dot_registry_dot_v1_dot_registry__service__pb2.SetRoutingRequest.SerializeToString,
             anabranch_dot_registry_dot_v1_dot_registry__service__pb2.SetRoutingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rollback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anabranch.registry.v1.RegistryService/Rollback',
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.RollbackRequest.SerializeToString,
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.RollbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Promote(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anabranch.registry.v1.RegistryService/Promote',
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.PromoteRequest.SerializeToString,
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.PromoteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anabranch.registry.v1.RegistryService/RegisterModel',
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.RegisterModelRequest.SerializeToString,
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.RegisterModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anabranch.registry.v1.RegistryService/GetModel',
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetModelRequest.SerializeToString,
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anabranch.registry.v1.RegistryService/ListModels',
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListModelsRequest.SerializeToString,
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterDataset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anabranch.registry.v1.RegistryService/RegisterDataset',
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.RegisterDatasetRequest.SerializeToString,
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.RegisterDatasetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDataset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anabranch.registry.v1.RegistryService/GetDataset',
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetDatasetRequest.SerializeToString,
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetDatasetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDatasets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anabranch.registry.v1.RegistryService/ListDatasets',
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListDatasetsRequest.SerializeToString,
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListDatasetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCandidates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anabranch.registry.v1.RegistryService/ListCandidates',
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListCandidatesRequest.SerializeToString,
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListCandidatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCandidate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anabranch.registry.v1.RegistryService/GetCandidate',
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetCandidateRequest.SerializeToString,
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetCandidateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Approve(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anabranch.registry.v1.RegistryService/Approve',
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ApproveRequest.SerializeToString,
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ApproveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateExperiment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anabranch.registry.v1.RegistryService/CreateExperiment',
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.CreateExperimentRequest.SerializeToString,
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.CreateExperimentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetExperiment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anabranch.registry.v1.RegistryService/GetExperiment',
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetExperimentRequest.SerializeToString,
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetExperimentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListExperiments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anabranch.registry.v1.RegistryService/ListExperiments',
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListExperimentsRequest.SerializeToString,
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListExperimentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopExperiment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anabranch.registry.v1.RegistryService/StopExperiment',
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.StopExperimentRequest.SerializeToString,
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.StopExperimentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetLoopPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anabranch.registry.v1.RegistryService/SetLoopPolicy',
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.SetLoopPolicyRequest.SerializeToString,
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.SetLoopPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLoopPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anabranch.registry.v1.RegistryService/GetLoopPolicy',
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetLoopPolicyRequest.SerializeToString,
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetLoopPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetLabel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anabranch.registry.v1.RegistryService/SetLabel',
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.SetLabelRequest.SerializeToString,
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.SetLabelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLabel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anabranch.registry.v1.RegistryService/GetLabel',
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetLabelRequest.SerializeToString,
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetLabelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anabranch.registry.v1.RegistryService/ListChanges',
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListChangesRequest.SerializeToString,
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.ListChangesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLineage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anabranch.registry.v1.RegistryService/GetLineage',
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetLineageRequest.SerializeToString,
+            anabranch_dot_registry_dot_v1_dot_registry__service__pb2.GetLineageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,7 +42,53 @@ class RegistryServiceStub:
     GetRouting: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.GetRoutingRequest, _registry_service_pb2.GetRoutingResponse]
     """GetRouting returns the routing of one scope. NOT_FOUND when it has none of its own."""
     SetRouting: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.SetRoutingRequest, _registry_service_pb2.SetRoutingResponse]
-    """SetRouting moves a scope's routing by compare-and-swap. ABORTED when `expected_revision` is not the present one."""
+    """SetRouting moves a scope's routing by compare-and-swap. ABORTED when `expected_revision` is not the present one.
+    While an experiment of the scope is not stopped, FAILED_PRECONDITION: stop it, promote or roll back.
+    """
+    Rollback: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.RollbackRequest, _registry_service_pb2.RollbackResponse]
+    """Rollback takes a scope back to what served before its last promotion, stops its experiment and marks the candidate. With a
+    revision named: back to that revision.
+    """
+    Promote: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.PromoteRequest, _registry_service_pb2.PromoteResponse]
+    """Promote gives a scope to a candidate or variant at once, whatever its experiment shows; the old one keeps the holdout share."""
+    RegisterModel: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.RegisterModelRequest, _registry_service_pb2.RegisterModelResponse]
+    """RegisterModel stores a model's entry. A second registration of the same digest is the same model."""
+    GetModel: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.GetModelRequest, _registry_service_pb2.GetModelResponse]
+    """GetModel returns one. NOT_FOUND when there is none."""
+    ListModels: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.ListModelsRequest, _registry_service_pb2.ListModelsResponse]
+    """ListModels returns all, newest first."""
+    RegisterDataset: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.RegisterDatasetRequest, _registry_service_pb2.RegisterDatasetResponse]
+    """RegisterDataset stores a data set's entry."""
+    GetDataset: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.GetDatasetRequest, _registry_service_pb2.GetDatasetResponse]
+    """GetDataset returns one. NOT_FOUND when there is none."""
+    ListDatasets: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.ListDatasetsRequest, _registry_service_pb2.ListDatasetsResponse]
+    """ListDatasets returns all, newest first."""
+    ListCandidates: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.ListCandidatesRequest, _registry_service_pb2.ListCandidatesResponse]
+    """ListCandidates returns candidates, newest first."""
+    GetCandidate: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.GetCandidateRequest, _registry_service_pb2.GetCandidateResponse]
+    """GetCandidate returns one. NOT_FOUND when there is none."""
+    Approve: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.ApproveRequest, _registry_service_pb2.ApproveResponse]
+    """Approve lets a candidate take the step it waits for, or rejects it."""
+    CreateExperiment: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.CreateExperimentRequest, _registry_service_pb2.CreateExperimentResponse]
+    """CreateExperiment starts an experiment on a scope's traffic."""
+    GetExperiment: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.GetExperimentRequest, _registry_service_pb2.GetExperimentResponse]
+    """GetExperiment returns one. NOT_FOUND when there is none."""
+    ListExperiments: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.ListExperimentsRequest, _registry_service_pb2.ListExperimentsResponse]
+    """ListExperiments returns experiments, newest first."""
+    StopExperiment: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.StopExperimentRequest, _registry_service_pb2.StopExperimentResponse]
+    """StopExperiment ends one and gives the scope back to its control."""
+    SetLoopPolicy: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.SetLoopPolicyRequest, _registry_service_pb2.SetLoopPolicyResponse]
+    """SetLoopPolicy declares how a scope's loop goes, as YAML, by compare-and-swap."""
+    GetLoopPolicy: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.GetLoopPolicyRequest, _registry_service_pb2.GetLoopPolicyResponse]
+    """GetLoopPolicy returns the policy that holds for a scope, and from which scope it comes."""
+    SetLabel: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.SetLabelRequest, _registry_service_pb2.SetLabelResponse]
+    """SetLabel moves a label (`production`, `last-good`, any [a-z0-9-]{1,64}) of a scope to a variant, by compare-and-swap."""
+    GetLabel: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.GetLabelRequest, _registry_service_pb2.GetLabelResponse]
+    """GetLabel returns where a label stands. NOT_FOUND when it was never set."""
+    ListChanges: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.ListChangesRequest, _registry_service_pb2.ListChangesResponse]
+    """ListChanges returns the audit, newest first."""
+    GetLineage: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.GetLineageRequest, _registry_service_pb2.GetLineageResponse]
+    """GetLineage walks the whole chain up and down from a variant, model, data set, candidate or experiment."""
 
 @_typing.type_check_only
 class RegistryServiceAsyncStub(RegistryServiceStub):
@@ -58,7 +104,53 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     GetRouting: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.GetRoutingRequest, _registry_service_pb2.GetRoutingResponse]  # type: ignore[assignment]
     """GetRouting returns the routing of one scope. NOT_FOUND when it has none of its own."""
     SetRouting: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.SetRoutingRequest, _registry_service_pb2.SetRoutingResponse]  # type: ignore[assignment]
-    """SetRouting moves a scope's routing by compare-and-swap. ABORTED when `expected_revision` is not the present one."""
+    """SetRouting moves a scope's routing by compare-and-swap. ABORTED when `expected_revision` is not the present one.
+    While an experiment of the scope is not stopped, FAILED_PRECONDITION: stop it, promote or roll back.
+    """
+    Rollback: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.RollbackRequest, _registry_service_pb2.RollbackResponse]  # type: ignore[assignment]
+    """Rollback takes a scope back to what served before its last promotion, stops its experiment and marks the candidate. With a
+    revision named: back to that revision.
+    """
+    Promote: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.PromoteRequest, _registry_service_pb2.PromoteResponse]  # type: ignore[assignment]
+    """Promote gives a scope to a candidate or variant at once, whatever its experiment shows; the old one keeps the holdout share."""
+    RegisterModel: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.RegisterModelRequest, _registry_service_pb2.RegisterModelResponse]  # type: ignore[assignment]
+    """RegisterModel stores a model's entry. A second registration of the same digest is the same model."""
+    GetModel: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.GetModelRequest, _registry_service_pb2.GetModelResponse]  # type: ignore[assignment]
+    """GetModel returns one. NOT_FOUND when there is none."""
+    ListModels: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.ListModelsRequest, _registry_service_pb2.ListModelsResponse]  # type: ignore[assignment]
+    """ListModels returns all, newest first."""
+    RegisterDataset: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.RegisterDatasetRequest, _registry_service_pb2.RegisterDatasetResponse]  # type: ignore[assignment]
+    """RegisterDataset stores a data set's entry."""
+    GetDataset: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.GetDatasetRequest, _registry_service_pb2.GetDatasetResponse]  # type: ignore[assignment]
+    """GetDataset returns one. NOT_FOUND when there is none."""
+    ListDatasets: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.ListDatasetsRequest, _registry_service_pb2.ListDatasetsResponse]  # type: ignore[assignment]
+    """ListDatasets returns all, newest first."""
+    ListCandidates: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.ListCandidatesRequest, _registry_service_pb2.ListCandidatesResponse]  # type: ignore[assignment]
+    """ListCandidates returns candidates, newest first."""
+    GetCandidate: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.GetCandidateRequest, _registry_service_pb2.GetCandidateResponse]  # type: ignore[assignment]
+    """GetCandidate returns one. NOT_FOUND when there is none."""
+    Approve: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.ApproveRequest, _registry_service_pb2.ApproveResponse]  # type: ignore[assignment]
+    """Approve lets a candidate take the step it waits for, or rejects it."""
+    CreateExperiment: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.CreateExperimentRequest, _registry_service_pb2.CreateExperimentResponse]  # type: ignore[assignment]
+    """CreateExperiment starts an experiment on a scope's traffic."""
+    GetExperiment: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.GetExperimentRequest, _registry_service_pb2.GetExperimentResponse]  # type: ignore[assignment]
+    """GetExperiment returns one. NOT_FOUND when there is none."""
+    ListExperiments: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.ListExperimentsRequest, _registry_service_pb2.ListExperimentsResponse]  # type: ignore[assignment]
+    """ListExperiments returns experiments, newest first."""
+    StopExperiment: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.StopExperimentRequest, _registry_service_pb2.StopExperimentResponse]  # type: ignore[assignment]
+    """StopExperiment ends one and gives the scope back to its control."""
+    SetLoopPolicy: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.SetLoopPolicyRequest, _registry_service_pb2.SetLoopPolicyResponse]  # type: ignore[assignment]
+    """SetLoopPolicy declares how a scope's loop goes, as YAML, by compare-and-swap."""
+    GetLoopPolicy: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.GetLoopPolicyRequest, _registry_service_pb2.GetLoopPolicyResponse]  # type: ignore[assignment]
+    """GetLoopPolicy returns the policy that holds for a scope, and from which scope it comes."""
+    SetLabel: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.SetLabelRequest, _registry_service_pb2.SetLabelResponse]  # type: ignore[assignment]
+    """SetLabel moves a label (`production`, `last-good`, any [a-z0-9-]{1,64}) of a scope to a variant, by compare-and-swap."""
+    GetLabel: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.GetLabelRequest, _registry_service_pb2.GetLabelResponse]  # type: ignore[assignment]
+    """GetLabel returns where a label stands. NOT_FOUND when it was never set."""
+    ListChanges: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.ListChangesRequest, _registry_service_pb2.ListChangesResponse]  # type: ignore[assignment]
+    """ListChanges returns the audit, newest first."""
+    GetLineage: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.GetLineageRequest, _registry_service_pb2.GetLineageResponse]  # type: ignore[assignment]
+    """GetLineage walks the whole chain up and down from a variant, model, data set, candidate or experiment."""
 
 class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     """RegistryService keeps variants and moves routing. Internal."""
@@ -101,6 +193,178 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_service_pb2.SetRoutingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_service_pb2.SetRoutingResponse, _abc.Awaitable[_registry_service_pb2.SetRoutingResponse]]:
-        """SetRouting moves a scope's routing by compare-and-swap. ABORTED when `expected_revision` is not the present one."""
+        """SetRouting moves a scope's routing by compare-and-swap. ABORTED when `expected_revision` is not the present one.
+        While an experiment of the scope is not stopped, FAILED_PRECONDITION: stop it, promote or roll back.
+        """
+
+    @_abc_1.abstractmethod
+    def Rollback(
+        self,
+        request: _registry_service_pb2.RollbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_service_pb2.RollbackResponse, _abc.Awaitable[_registry_service_pb2.RollbackResponse]]:
+        """Rollback takes a scope back to what served before its last promotion, stops its experiment and marks the candidate. With a
+        revision named: back to that revision.
+        """
+
+    @_abc_1.abstractmethod
+    def Promote(
+        self,
+        request: _registry_service_pb2.PromoteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_service_pb2.PromoteResponse, _abc.Awaitable[_registry_service_pb2.PromoteResponse]]:
+        """Promote gives a scope to a candidate or variant at once, whatever its experiment shows; the old one keeps the holdout share."""
+
+    @_abc_1.abstractmethod
+    def RegisterModel(
+        self,
+        request: _registry_service_pb2.RegisterModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_service_pb2.RegisterModelResponse, _abc.Awaitable[_registry_service_pb2.RegisterModelResponse]]:
+        """RegisterModel stores a model's entry. A second registration of the same digest is the same model."""
+
+    @_abc_1.abstractmethod
+    def GetModel(
+        self,
+        request: _registry_service_pb2.GetModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_service_pb2.GetModelResponse, _abc.Awaitable[_registry_service_pb2.GetModelResponse]]:
+        """GetModel returns one. NOT_FOUND when there is none."""
+
+    @_abc_1.abstractmethod
+    def ListModels(
+        self,
+        request: _registry_service_pb2.ListModelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_service_pb2.ListModelsResponse, _abc.Awaitable[_registry_service_pb2.ListModelsResponse]]:
+        """ListModels returns all, newest first."""
+
+    @_abc_1.abstractmethod
+    def RegisterDataset(
+        self,
+        request: _registry_service_pb2.RegisterDatasetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_service_pb2.RegisterDatasetResponse, _abc.Awaitable[_registry_service_pb2.RegisterDatasetResponse]]:
+        """RegisterDataset stores a data set's entry."""
+
+    @_abc_1.abstractmethod
+    def GetDataset(
+        self,
+        request: _registry_service_pb2.GetDatasetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_service_pb2.GetDatasetResponse, _abc.Awaitable[_registry_service_pb2.GetDatasetResponse]]:
+        """GetDataset returns one. NOT_FOUND when there is none."""
+
+    @_abc_1.abstractmethod
+    def ListDatasets(
+        self,
+        request: _registry_service_pb2.ListDatasetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_service_pb2.ListDatasetsResponse, _abc.Awaitable[_registry_service_pb2.ListDatasetsResponse]]:
+        """ListDatasets returns all, newest first."""
+
+    @_abc_1.abstractmethod
+    def ListCandidates(
+        self,
+        request: _registry_service_pb2.ListCandidatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_service_pb2.ListCandidatesResponse, _abc.Awaitable[_registry_service_pb2.ListCandidatesResponse]]:
+        """ListCandidates returns candidates, newest first."""
+
+    @_abc_1.abstractmethod
+    def GetCandidate(
+        self,
+        request: _registry_service_pb2.GetCandidateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_service_pb2.GetCandidateResponse, _abc.Awaitable[_registry_service_pb2.GetCandidateResponse]]:
+        """GetCandidate returns one. NOT_FOUND when there is none."""
+
+    @_abc_1.abstractmethod
+    def Approve(
+        self,
+        request: _registry_service_pb2.ApproveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_service_pb2.ApproveResponse, _abc.Awaitable[_registry_service_pb2.ApproveResponse]]:
+        """Approve lets a candidate take the step it waits for, or rejects it."""
+
+    @_abc_1.abstractmethod
+    def CreateExperiment(
+        self,
+        request: _registry_service_pb2.CreateExperimentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_service_pb2.CreateExperimentResponse, _abc.Awaitable[_registry_service_pb2.CreateExperimentResponse]]:
+        """CreateExperiment starts an experiment on a scope's traffic."""
+
+    @_abc_1.abstractmethod
+    def GetExperiment(
+        self,
+        request: _registry_service_pb2.GetExperimentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_service_pb2.GetExperimentResponse, _abc.Awaitable[_registry_service_pb2.GetExperimentResponse]]:
+        """GetExperiment returns one. NOT_FOUND when there is none."""
+
+    @_abc_1.abstractmethod
+    def ListExperiments(
+        self,
+        request: _registry_service_pb2.ListExperimentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_service_pb2.ListExperimentsResponse, _abc.Awaitable[_registry_service_pb2.ListExperimentsResponse]]:
+        """ListExperiments returns experiments, newest first."""
+
+    @_abc_1.abstractmethod
+    def StopExperiment(
+        self,
+        request: _registry_service_pb2.StopExperimentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_service_pb2.StopExperimentResponse, _abc.Awaitable[_registry_service_pb2.StopExperimentResponse]]:
+        """StopExperiment ends one and gives the scope back to its control."""
+
+    @_abc_1.abstractmethod
+    def SetLoopPolicy(
+        self,
+        request: _registry_service_pb2.SetLoopPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_service_pb2.SetLoopPolicyResponse, _abc.Awaitable[_registry_service_pb2.SetLoopPolicyResponse]]:
+        """SetLoopPolicy declares how a scope's loop goes, as YAML, by compare-and-swap."""
+
+    @_abc_1.abstractmethod
+    def GetLoopPolicy(
+        self,
+        request: _registry_service_pb2.GetLoopPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_service_pb2.GetLoopPolicyResponse, _abc.Awaitable[_registry_service_pb2.GetLoopPolicyResponse]]:
+        """GetLoopPolicy returns the policy that holds for a scope, and from which scope it comes."""
+
+    @_abc_1.abstractmethod
+    def SetLabel(
+        self,
+        request: _registry_service_pb2.SetLabelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_service_pb2.SetLabelResponse, _abc.Awaitable[_registry_service_pb2.SetLabelResponse]]:
+        """SetLabel moves a label (`production`, `last-good`, any [a-z0-9-]{1,64}) of a scope to a variant, by compare-and-swap."""
+
+    @_abc_1.abstractmethod
+    def GetLabel(
+        self,
+        request: _registry_service_pb2.GetLabelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_service_pb2.GetLabelResponse, _abc.Awaitable[_registry_service_pb2.GetLabelResponse]]:
+        """GetLabel returns where a label stands. NOT_FOUND when it was never set."""
+
+    @_abc_1.abstractmethod
+    def ListChanges(
+        self,
+        request: _registry_service_pb2.ListChangesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_service_pb2.ListChangesResponse, _abc.Awaitable[_registry_service_pb2.ListChangesResponse]]:
+        """ListChanges returns the audit, newest first."""
+
+    @_abc_1.abstractmethod
+    def GetLineage(
+        self,
+        request: _registry_service_pb2.GetLineageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_service_pb2.GetLineageResponse, _abc.Awaitable[_registry_service_pb2.GetLineageResponse]]:
+        """GetLineage walks the whole chain up and down from a variant, model, data set, candidate or experiment."""
 
 def add_RegistryServiceServicer_to_server(servicer: RegistryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

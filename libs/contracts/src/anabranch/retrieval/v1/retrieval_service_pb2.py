@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.anabranch/retrieval/v1/retrieval_service.proto\x12\x16\x61nabranch.retrieval.v1\x1a#anabranch/ingestion/v1/events.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbf\x01\n\x11RetrievalSettings\x12\x14\n\x05\x61lpha\x18\x01 \x01(\x01R\x05\x61lpha\x12\x13\n\x05top_k\x18\x02 \x01(\rR\x04topK\x12+\n\x11\x65mbedding_version\x18\x03 \x01(\tR\x10\x65mbeddingVersion\x12)\n\x10reranker_version\x18\x04 \x01(\tR\x0frerankerVersion\x12\'\n\x0fkeep_duplicates\x18\x05 \x01(\x08R\x0ekeepDuplicates\"\xdf\x02\n\x0fRetrieveRequest\x12\x16\n\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x16\n\x06\x63orpus\x18\x02 \x01(\tR\x06\x63orpus\x12\x14\n\x05query\x18\x03 \x01(\tR\x05query\x12\x45\n\x08settings\x18\x04 \x01(\x0b\x32).anabranch.retrieval.v1.RetrievalSettingsR\x08settings\x12N\n\x07\x66ilters\x18\x05 \x03(\x0b\x32\x34.anabranch.retrieval.v1.RetrieveRequest.FiltersEntryR\x07\x66ilters\x12\x10\n\x03\x61\x63l\x18\x06 \x03(\tR\x03\x61\x63l\x12!\n\x0c\x64ocument_ids\x18\x07 \x03(\tR\x0b\x64ocumentIds\x1a:\n\x0c\x46iltersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x83\x01\n\x08Sentence\x12\x30\n\x04span\x18\x01 \x01(\x0b\x32\x1c.anabranch.ingestion.v1.SpanR\x04span\x12\x1e\n\nsimilarity\x18\x02 \x01(\x02R\nsimilarity\x12%\n\x0ehas_similarity\x18\x03 \x01(\x08R\rhasSimilarity\"\x9e\x05\n\x07Passage\x12?\n\x08\x64ocument\x18\x01 \x01(\x0b\x32#.anabranch.ingestion.v1.DocumentRefR\x08\x64ocument\x12\x19\n\x08\x63hunk_id\x18\x02 \x01(\tR\x07\x63hunkId\x12\x18\n\x07ordinal\x18\x03 \x01(\rR\x07ordinal\x12\x12\n\x04text\x18\x04 \x01(\tR\x04text\x12\x30\n\x04span\x18\x05 \x01(\x0b\x32\x1c.anabranch.ingestion.v1.SpanR\x04span\x12\x14\n\x05title\x18\x06 \x01(\tR\x05title\x12\x1d\n\ntitle_path\x18\x07 \x03(\tR\ttitlePath\x12\x12\n\x04page\x18\x08 \x01(\rR\x04page\x12\x12\n\x04line\x18\t \x01(\rR\x04line\x12\x35\n\x04kind\x18\n \x01(\x0e\x32!.anabranch.ingestion.v1.ChunkKindR\x04kind\x12\x1d\n\nsource_uri\x18\x0b \x01(\tR\tsourceUri\x12I\n\x08metadata\x18\x0c \x03(\x0b\x32-.anabranch.retrieval.v1.Passage.MetadataEntryR\x08metadata\x12\x14\n\x05score\x18\r \x01(\x01R\x05score\x12!\n\x0cvector_score\x18\x0e \x01(\x01R\x0bvectorScore\x12#\n\rkeyword_score\x18\x0f \x01(\x01R\x0ckeywordScore\x12>\n\tsentences\x18\x10 \x03(\x0b\x32 .anabranch.retrieval.v1.SentenceR\tsentences\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x9d\x02\n\x10RetrieveResponse\x12;\n\x08passages\x18\x01 \x03(\x0b\x32\x1f.anabranch.retrieval.v1.PassageR\x08passages\x12)\n\x10index_generation\x18\x02 \x01(\x04R\x0findexGeneration\x12+\n\x11\x65mbedding_version\x18\x03 \x01(\tR\x10\x65mbeddingVersion\x12\x38\n\nembed_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\tembedTime\x12:\n\x0bsearch_time\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationR\nsearchTime\",\n\x12ListCorporaRequest\x12\x16\n\x06tenant\x18\x01 \x01(\tR\x06tenant\"\xfb\x01\n\x06\x43orpus\x12\x16\n\x06\x63orpus\x18\x01 \x01(\tR\x06\x63orpus\x12%\n\x0e\x64ocument_count\x18\x02 \x01(\x04R\rdocumentCount\x12\x1f\n\x0b\x63hunk_count\x18\x03 \x01(\x04R\nchunkCount\x12)\n\x10index_generation\x18\x04 \x01(\x04R\x0findexGeneration\x12+\n\x11\x65mbedding_version\x18\x05 \x01(\tR\x10\x65mbeddingVersion\x12\x39\n\nchanged_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tchangedAt\"O\n\x13ListCorporaResponse\x12\x38\n\x07\x63orpora\x18\x01 \x03(\x0b\x32\x1e.anabranch.retrieval.v1.CorpusR\x07\x63orpora\"\xf5\x02\n\x07Reindex\x12\x16\n\x06\x63orpus\x18\x01 \x01(\tR\x06\x63orpus\x12!\n\x0c\x66rom_version\x18\x02 \x01(\tR\x0b\x66romVersion\x12\x1d\n\nto_version\x18\x03 \x01(\tR\ttoVersion\x12:\n\x05state\x18\x04 \x01(\x0e\x32$.anabranch.retrieval.v1.ReindexStateR\x05state\x12\x1f\n\x0b\x63hunks_done\x18\x05 \x01(\x04R\nchunksDone\x12!\n\x0c\x63hunks_total\x18\x06 \x01(\x04R\x0b\x63hunksTotal\x12\x18\n\x07problem\x18\x07 \x01(\tR\x07problem\x12\x39\n\nstarted_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartedAt\x12;\n\x0b\x66inished_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nfinishedAt\"d\n\x13StartReindexRequest\x12\x16\n\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x16\n\x06\x63orpus\x18\x02 \x01(\tR\x06\x63orpus\x12\x1d\n\nto_version\x18\x03 \x01(\tR\ttoVersion\"Q\n\x14StartReindexResponse\x12\x39\n\x07reindex\x18\x01 \x01(\x0b\x32\x1f.anabranch.retrieval.v1.ReindexR\x07reindex\"C\n\x11GetReindexRequest\x12\x16\n\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x16\n\x06\x63orpus\x18\x02 \x01(\tR\x06\x63orpus\"O\n\x12GetReindexResponse\x12\x39\n\x07reindex\x18\x01 \x01(\x0b\x32\x1f.anabranch.retrieval.v1.ReindexR\x07reindex\"H\n\x16RollbackReindexRequest\x12\x16\n\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x16\n\x06\x63orpus\x18\x02 \x01(\tR\x06\x63orpus\"T\n\x17RollbackReindexResponse\x12\x39\n\x07reindex\x18\x01 \x01(\x0b\x32\x1f.anabranch.retrieval.v1.ReindexR\x07reindex*\xbf\x01\n\x0cReindexState\x12\x1d\n\x19REINDEX_STATE_UNSPECIFIED\x10\x00\x12\x1d\n\x19REINDEX_STATE_BACKFILLING\x10\x01\x12\x1d\n\x19REINDEX_STATE_CATCHING_UP\x10\x02\x12\x19\n\x15REINDEX_STATE_SWAPPED\x10\x03\x12\x1d\n\x19REINDEX_STATE_ROLLED_BACK\x10\x04\x12\x18\n\x14REINDEX_STATE_FAILED\x10\x05\x32\x9d\x04\n\x10RetrievalService\x12]\n\x08Retrieve\x12\'.anabranch.retrieval.v1.RetrieveRequest\x1a(.anabranch.retrieval.v1.RetrieveResponse\x12\x66\n\x0bListCorpora\x12*.anabranch.retrieval.v1.ListCorporaRequest\x1a+.anabranch.retrieval.v1.ListCorporaResponse\x12i\n\x0cStartReindex\x12+.anabranch.retrieval.v1.StartReindexRequest\x1a,.anabranch.retrieval.v1.StartReindexResponse\x12\x63\n\nGetReindex\x12).anabranch.retrieval.v1.GetReindexRequest\x1a*.anabranch.retrieval.v1.GetReindexResponse\x12r\n\x0fRollbackReindex\x12..anabranch.retrieval.v1.RollbackReindexRequest\x1a/.anabranch.retrieval.v1.RollbackReindexResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.anabranch/retrieval/v1/retrieval_service.proto\x12\x16\x61nabranch.retrieval.v1\x1a#anabranch/ingestion/v1/events.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbf\x01\n\x11RetrievalSettings\x12\x14\n\x05\x61lpha\x18\x01 \x01(\x01R\x05\x61lpha\x12\x13\n\x05top_k\x18\x02 \x01(\rR\x04topK\x12+\n\x11\x65mbedding_version\x18\x03 \x01(\tR\x10\x65mbeddingVersion\x12)\n\x10reranker_version\x18\x04 \x01(\tR\x0frerankerVersion\x12\'\n\x0fkeep_duplicates\x18\x05 \x01(\x08R\x0ekeepDuplicates\"\xb1\x03\n\x0fRetrieveRequest\x12\x16\n\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x16\n\x06\x63orpus\x18\x02 \x01(\tR\x06\x63orpus\x12\x14\n\x05query\x18\x03 \x01(\tR\x05query\x12\x45\n\x08settings\x18\x04 \x01(\x0b\x32).anabranch.retrieval.v1.RetrievalSettingsR\x08settings\x12N\n\x07\x66ilters\x18\x05 \x03(\x0b\x32\x34.anabranch.retrieval.v1.RetrieveRequest.FiltersEntryR\x07\x66ilters\x12\x10\n\x03\x61\x63l\x18\x06 \x03(\tR\x03\x61\x63l\x12!\n\x0c\x64ocument_ids\x18\x07 \x03(\tR\x0b\x64ocumentIds\x12#\n\rwith_features\x18\x08 \x01(\x08R\x0cwithFeatures\x12+\n\x11without_sentences\x18\t \x01(\x08R\x10withoutSentences\x1a:\n\x0c\x46iltersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x83\x01\n\x08Sentence\x12\x30\n\x04span\x18\x01 \x01(\x0b\x32\x1c.anabranch.ingestion.v1.SpanR\x04span\x12\x1e\n\nsimilarity\x18\x02 \x01(\x02R\nsimilarity\x12%\n\x0ehas_similarity\x18\x03 \x01(\x08R\rhasSimilarity\"\xf1\x05\n\x07Passage\x12?\n\x08\x64ocument\x18\x01 \x01(\x0b\x32#.anabranch.ingestion.v1.DocumentRefR\x08\x64ocument\x12\x19\n\x08\x63hunk_id\x18\x02 \x01(\tR\x07\x63hunkId\x12\x18\n\x07ordinal\x18\x03 \x01(\rR\x07ordinal\x12\x12\n\x04text\x18\x04 \x01(\tR\x04text\x12\x30\n\x04span\x18\x05 \x01(\x0b\x32\x1c.anabranch.ingestion.v1.SpanR\x04span\x12\x14\n\x05title\x18\x06 \x01(\tR\x05title\x12\x1d\n\ntitle_path\x18\x07 \x03(\tR\ttitlePath\x12\x12\n\x04page\x18\x08 \x01(\rR\x04page\x12\x12\n\x04line\x18\t \x01(\rR\x04line\x12\x35\n\x04kind\x18\n \x01(\x0e\x32!.anabranch.ingestion.v1.ChunkKindR\x04kind\x12\x1d\n\nsource_uri\x18\x0b \x01(\tR\tsourceUri\x12I\n\x08metadata\x18\x0c \x03(\x0b\x32-.anabranch.retrieval.v1.Passage.MetadataEntryR\x08metadata\x12\x14\n\x05score\x18\r \x01(\x01R\x05score\x12!\n\x0cvector_score\x18\x0e \x01(\x01R\x0bvectorScore\x12#\n\rkeyword_score\x18\x0f \x01(\x01R\x0ckeywordScore\x12>\n\tsentences\x18\x10 \x03(\x0b\x32 .anabranch.retrieval.v1.SentenceR\tsentences\x12\x12\n\x04rank\x18\x11 \x01(\rR\x04rank\x12!\n\x0crerank_score\x18\x12 \x01(\x01R\x0brerankScore\x12\x1a\n\x08\x66\x65\x61tures\x18\x13 \x03(\x02R\x08\x66\x65\x61tures\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xca\x03\n\x10RetrieveResponse\x12;\n\x08passages\x18\x01 \x03(\x0b\x32\x1f.anabranch.retrieval.v1.PassageR\x08passages\x12)\n\x10index_generation\x18\x02 \x01(\x04R\x0findexGeneration\x12+\n\x11\x65mbedding_version\x18\x03 \x01(\tR\x10\x65mbeddingVersion\x12\x38\n\nembed_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\tembedTime\x12:\n\x0bsearch_time\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationR\nsearchTime\x12)\n\x10reranker_version\x18\x06 \x01(\tR\x0frerankerVersion\x12\x1f\n\x0b\x66\x65\x61ture_set\x18\x07 \x01(\tR\nfeatureSet\x12#\n\rfeature_names\x18\x08 \x03(\tR\x0c\x66\x65\x61tureNames\x12:\n\x0brerank_time\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationR\nrerankTime\",\n\x12ListCorporaRequest\x12\x16\n\x06tenant\x18\x01 \x01(\tR\x06tenant\"\xfb\x01\n\x06\x43orpus\x12\x16\n\x06\x63orpus\x18\x01 \x01(\tR\x06\x63orpus\x12%\n\x0e\x64ocument_count\x18\x02 \x01(\x04R\rdocumentCount\x12\x1f\n\x0b\x63hunk_count\x18\x03 \x01(\x04R\nchunkCount\x12)\n\x10index_generation\x18\x04 \x01(\x04R\x0findexGeneration\x12+\n\x11\x65mbedding_version\x18\x05 \x01(\tR\x10\x65mbeddingVersion\x12\x39\n\nchanged_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tchangedAt\"O\n\x13ListCorporaResponse\x12\x38\n\x07\x63orpora\x18\x01 \x03(\x0b\x32\x1e.anabranch.retrieval.v1.CorpusR\x07\x63orpora\"\xf5\x02\n\x07Reindex\x12\x16\n\x06\x63orpus\x18\x01 \x01(\tR\x06\x63orpus\x12!\n\x0c\x66rom_version\x18\x02 \x01(\tR\x0b\x66romVersion\x12\x1d\n\nto_version\x18\x03 \x01(\tR\ttoVersion\x12:\n\x05state\x18\x04 \x01(\x0e\x32$.anabranch.retrieval.v1.ReindexStateR\x05state\x12\x1f\n\x0b\x63hunks_done\x18\x05 \x01(\x04R\nchunksDone\x12!\n\x0c\x63hunks_total\x18\x06 \x01(\x04R\x0b\x63hunksTotal\x12\x18\n\x07problem\x18\x07 \x01(\tR\x07problem\x12\x39\n\nstarted_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartedAt\x12;\n\x0b\x66inished_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nfinishedAt\"d\n\x13StartReindexRequest\x12\x16\n\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x16\n\x06\x63orpus\x18\x02 \x01(\tR\x06\x63orpus\x12\x1d\n\nto_version\x18\x03 \x01(\tR\ttoVersion\"Q\n\x14StartReindexResponse\x12\x39\n\x07reindex\x18\x01 \x01(\x0b\x32\x1f.anabranch.retrieval.v1.ReindexR\x07reindex\"C\n\x11GetReindexRequest\x12\x16\n\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x16\n\x06\x63orpus\x18\x02 \x01(\tR\x06\x63orpus\"O\n\x12GetReindexResponse\x12\x39\n\x07reindex\x18\x01 \x01(\x0b\x32\x1f.anabranch.retrieval.v1.ReindexR\x07reindex\"H\n\x16RollbackReindexRequest\x12\x16\n\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x16\n\x06\x63orpus\x18\x02 \x01(\tR\x06\x63orpus\"T\n\x17RollbackReindexResponse\x12\x39\n\x07reindex\x18\x01 \x01(\x0b\x32\x1f.anabranch.retrieval.v1.ReindexR\x07reindex*\xbf\x01\n\x0cReindexState\x12\x1d\n\x19REINDEX_STATE_UNSPECIFIED\x10\x00\x12\x1d\n\x19REINDEX_STATE_BACKFILLING\x10\x01\x12\x1d\n\x19REINDEX_STATE_CATCHING_UP\x10\x02\x12\x19\n\x15REINDEX_STATE_SWAPPED\x10\x03\x12\x1d\n\x19REINDEX_STATE_ROLLED_BACK\x10\x04\x12\x18\n\x14REINDEX_STATE_FAILED\x10\x05\x32\x9d\x04\n\x10RetrievalService\x12]\n\x08Retrieve\x12\'.anabranch.retrieval.v1.RetrieveRequest\x1a(.anabranch.retrieval.v1.RetrieveResponse\x12\x66\n\x0bListCorpora\x12*.anabranch.retrieval.v1.ListCorporaRequest\x1a+.anabranch.retrieval.v1.ListCorporaResponse\x12i\n\x0cStartReindex\x12+.anabranch.retrieval.v1.StartReindexRequest\x1a,.anabranch.retrieval.v1.StartReindexResponse\x12\x63\n\nGetReindex\x12).anabranch.retrieval.v1.GetReindexRequest\x1a*.anabranch.retrieval.v1.GetReindexResponse\x12r\n\x0fRollbackReindex\x12..anabranch.retrieval.v1.RollbackReindexRequest\x1a/.anabranch.retrieval.v1.RollbackReindexResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,42 +38,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RETRIEVEREQUEST_FILTERSENTRY']._serialized_options = b'8\001'
   _globals['_PASSAGE_METADATAENTRY']._loaded_options = None
   _globals['_PASSAGE_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_REINDEXSTATE']._serialized_start=3072
-  _globals['_REINDEXSTATE']._serialized_end=3263
+  _globals['_REINDEXSTATE']._serialized_start=3410
+  _globals['_REINDEXSTATE']._serialized_end=3601
   _globals['_RETRIEVALSETTINGS']._serialized_start=177
   _globals['_RETRIEVALSETTINGS']._serialized_end=368
   _globals['_RETRIEVEREQUEST']._serialized_start=371
-  _globals['_RETRIEVEREQUEST']._serialized_end=722
-  _globals['_RETRIEVEREQUEST_FILTERSENTRY']._serialized_start=664
-  _globals['_RETRIEVEREQUEST_FILTERSENTRY']._serialized_end=722
-  _globals['_SENTENCE']._serialized_start=725
-  _globals['_SENTENCE']._serialized_end=856
-  _globals['_PASSAGE']._serialized_start=859
-  _globals['_PASSAGE']._serialized_end=1529
-  _globals['_PASSAGE_METADATAENTRY']._serialized_start=1470
-  _globals['_PASSAGE_METADATAENTRY']._serialized_end=1529
-  _globals['_RETRIEVERESPONSE']._serialized_start=1532
-  _globals['_RETRIEVERESPONSE']._serialized_end=1817
-  _globals['_LISTCORPORAREQUEST']._serialized_start=1819
-  _globals['_LISTCORPORAREQUEST']._serialized_end=1863
-  _globals['_CORPUS']._serialized_start=1866
-  _globals['_CORPUS']._serialized_end=2117
-  _globals['_LISTCORPORARESPONSE']._serialized_start=2119
-  _globals['_LISTCORPORARESPONSE']._serialized_end=2198
-  _globals['_REINDEX']._serialized_start=2201
-  _globals['_REINDEX']._serialized_end=2574
-  _globals['_STARTREINDEXREQUEST']._serialized_start=2576
-  _globals['_STARTREINDEXREQUEST']._serialized_end=2676
-  _globals['_STARTREINDEXRESPONSE']._serialized_start=2678
-  _globals['_STARTREINDEXRESPONSE']._serialized_end=2759
-  _globals['_GETREINDEXREQUEST']._serialized_start=2761
-  _globals['_GETREINDEXREQUEST']._serialized_end=2828
-  _globals['_GETREINDEXRESPONSE']._serialized_start=2830
-  _globals['_GETREINDEXRESPONSE']._serialized_end=2909
-  _globals['_ROLLBACKREINDEXREQUEST']._serialized_start=2911
-  _globals['_ROLLBACKREINDEXREQUEST']._serialized_end=2983
-  _globals['_ROLLBACKREINDEXRESPONSE']._serialized_start=2985
-  _globals['_ROLLBACKREINDEXRESPONSE']._serialized_end=3069
-  _globals['_RETRIEVALSERVICE']._serialized_start=3266
-  _globals['_RETRIEVALSERVICE']._serialized_end=3807
+  _globals['_RETRIEVEREQUEST']._serialized_end=804
+  _globals['_RETRIEVEREQUEST_FILTERSENTRY']._serialized_start=746
+  _globals['_RETRIEVEREQUEST_FILTERSENTRY']._serialized_end=804
+  _globals['_SENTENCE']._serialized_start=807
+  _globals['_SENTENCE']._serialized_end=938
+  _globals['_PASSAGE']._serialized_start=941
+  _globals['_PASSAGE']._serialized_end=1694
+  _globals['_PASSAGE_METADATAENTRY']._serialized_start=1635
+  _globals['_PASSAGE_METADATAENTRY']._serialized_end=1694
+  _globals['_RETRIEVERESPONSE']._serialized_start=1697
+  _globals['_RETRIEVERESPONSE']._serialized_end=2155
+  _globals['_LISTCORPORAREQUEST']._serialized_start=2157
+  _globals['_LISTCORPORAREQUEST']._serialized_end=2201
+  _globals['_CORPUS']._serialized_start=2204
+  _globals['_CORPUS']._serialized_end=2455
+  _globals['_LISTCORPORARESPONSE']._serialized_start=2457
+  _globals['_LISTCORPORARESPONSE']._serialized_end=2536
+  _globals['_REINDEX']._serialized_start=2539
+  _globals['_REINDEX']._serialized_end=2912
+  _globals['_STARTREINDEXREQUEST']._serialized_start=2914
+  _globals['_STARTREINDEXREQUEST']._serialized_end=3014
+  _globals['_STARTREINDEXRESPONSE']._serialized_start=3016
+  _globals['_STARTREINDEXRESPONSE']._serialized_end=3097
+  _globals['_GETREINDEXREQUEST']._serialized_start=3099
+  _globals['_GETREINDEXREQUEST']._serialized_end=3166
+  _globals['_GETREINDEXRESPONSE']._serialized_start=3168
+  _globals['_GETREINDEXRESPONSE']._serialized_end=3247
+  _globals['_ROLLBACKREINDEXREQUEST']._serialized_start=3249
+  _globals['_ROLLBACKREINDEXREQUEST']._serialized_end=3321
+  _globals['_ROLLBACKREINDEXRESPONSE']._serialized_start=3323
+  _globals['_ROLLBACKREINDEXRESPONSE']._serialized_end=3407
+  _globals['_RETRIEVALSERVICE']._serialized_start=3604
+  _globals['_RETRIEVALSERVICE']._serialized_end=4145
 # @@protoc_insertion_point(module_scope)

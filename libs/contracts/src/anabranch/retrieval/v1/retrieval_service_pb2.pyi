@@ -64,7 +64,7 @@ class RetrievalSettings(_message.Message):
     embedding_version: _builtins.str
     """Embedding version the corpus must be served under; empty: whichever is current."""
     reranker_version: _builtins.str
-    """Reranker; empty: none."""
+    """Reranker, a model version `rr-...` of the artifact store; empty: none."""
     keep_duplicates: _builtins.bool
     """Keep near-duplicate passages instead of only the best of them."""
     def __init__(
@@ -117,9 +117,15 @@ class RetrieveRequest(_message.Message):
     FILTERS_FIELD_NUMBER: _builtins.int
     ACL_FIELD_NUMBER: _builtins.int
     DOCUMENT_IDS_FIELD_NUMBER: _builtins.int
+    WITH_FEATURES_FIELD_NUMBER: _builtins.int
+    WITHOUT_SENTENCES_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     corpus: _builtins.str
     query: _builtins.str
+    with_features: _builtins.bool
+    """Return Passage.features."""
+    without_sentences: _builtins.bool
+    """Leave sentences out."""
     @_builtins.property
     def settings(self) -> Global___RetrievalSettings: ...
     @_builtins.property
@@ -144,10 +150,12 @@ class RetrieveRequest(_message.Message):
         filters: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         acl: _abc.Iterable[_builtins.str] | None = ...,
         document_ids: _abc.Iterable[_builtins.str] | None = ...,
+        with_features: _builtins.bool = ...,
+        without_sentences: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acl", b"acl", "corpus", b"corpus", "document_ids", b"document_ids", "filters", b"filters", "query", b"query", "settings", b"settings", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acl", b"acl", "corpus", b"corpus", "document_ids", b"document_ids", "filters", b"filters", "query", b"query", "settings", b"settings", "tenant", b"tenant", "with_features", b"with_features", "without_sentences", b"without_sentences"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -226,6 +234,9 @@ class Passage(_message.Message):
     VECTOR_SCORE_FIELD_NUMBER: _builtins.int
     KEYWORD_SCORE_FIELD_NUMBER: _builtins.int
     SENTENCES_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    RERANK_SCORE_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
     chunk_id: _builtins.str
     ordinal: _builtins.int
     text: _builtins.str
@@ -240,6 +251,10 @@ class Passage(_message.Message):
     """Cosine with the query, where the vector half found it."""
     keyword_score: _builtins.float
     """BM25, where the keyword half found it."""
+    rank: _builtins.int
+    """1-based place that retrieval gave it; what is shown later may be ordered otherwise."""
+    rerank_score: _builtins.float
+    """The reranker's score, where one was applied; `score` stays the fused one."""
     @_builtins.property
     def document(self) -> _events_pb2.DocumentRef: ...
     @_builtins.property
@@ -252,6 +267,10 @@ class Passage(_message.Message):
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
     def sentences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Sentence]: ...
+    @_builtins.property
+    def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Ranking features in the order of RetrieveResponse.feature_names, where asked for."""
+
     def __init__(
         self,
         *,
@@ -271,10 +290,13 @@ class Passage(_message.Message):
         vector_score: _builtins.float = ...,
         keyword_score: _builtins.float = ...,
         sentences: _abc.Iterable[Global___Sentence] | None = ...,
+        rank: _builtins.int = ...,
+        rerank_score: _builtins.float = ...,
+        features: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "span", b"span"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_id", b"chunk_id", "document", b"document", "keyword_score", b"keyword_score", "kind", b"kind", "line", b"line", "metadata", b"metadata", "ordinal", b"ordinal", "page", b"page", "score", b"score", "sentences", b"sentences", "source_uri", b"source_uri", "span", b"span", "text", b"text", "title", b"title", "title_path", b"title_path", "vector_score", b"vector_score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_id", b"chunk_id", "document", b"document", "features", b"features", "keyword_score", b"keyword_score", "kind", b"kind", "line", b"line", "metadata", b"metadata", "ordinal", b"ordinal", "page", b"page", "rank", b"rank", "rerank_score", b"rerank_score", "score", b"score", "sentences", b"sentences", "source_uri", b"source_uri", "span", b"span", "text", b"text", "title", b"title", "title_path", b"title_path", "vector_score", b"vector_score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -291,14 +313,28 @@ class RetrieveResponse(_message.Message):
     EMBEDDING_VERSION_FIELD_NUMBER: _builtins.int
     EMBED_TIME_FIELD_NUMBER: _builtins.int
     SEARCH_TIME_FIELD_NUMBER: _builtins.int
+    RERANKER_VERSION_FIELD_NUMBER: _builtins.int
+    FEATURE_SET_FIELD_NUMBER: _builtins.int
+    FEATURE_NAMES_FIELD_NUMBER: _builtins.int
+    RERANK_TIME_FIELD_NUMBER: _builtins.int
     index_generation: _builtins.int
     embedding_version: _builtins.str
+    reranker_version: _builtins.str
+    """Reranker that was applied. Empty although one was asked for: it could not be loaded or did not verify, and the order is that
+    of the search.
+    """
+    feature_set: _builtins.str
+    """Name of the feature set, as in a reranker's card, where features were asked for."""
     @_builtins.property
     def passages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Passage]: ...
     @_builtins.property
     def embed_time(self) -> _duration_pb2.Duration: ...
     @_builtins.property
     def search_time(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def feature_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def rerank_time(self) -> _duration_pb2.Duration: ...
     def __init__(
         self,
         *,
@@ -307,10 +343,14 @@ class RetrieveResponse(_message.Message):
         embedding_version: _builtins.str = ...,
         embed_time: _duration_pb2.Duration | None = ...,
         search_time: _duration_pb2.Duration | None = ...,
+        reranker_version: _builtins.str = ...,
+        feature_set: _builtins.str = ...,
+        feature_names: _abc.Iterable[_builtins.str] | None = ...,
+        rerank_time: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["embed_time", b"embed_time", "search_time", b"search_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["embed_time", b"embed_time", "rerank_time", b"rerank_time", "search_time", b"search_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embed_time", b"embed_time", "embedding_version", b"embedding_version", "index_generation", b"index_generation", "passages", b"passages", "search_time", b"search_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embed_time", b"embed_time", "embedding_version", b"embedding_version", "feature_names", b"feature_names", "feature_set", b"feature_set", "index_generation", b"index_generation", "passages", b"passages", "rerank_time", b"rerank_time", "reranker_version", b"reranker_version", "search_time", b"search_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

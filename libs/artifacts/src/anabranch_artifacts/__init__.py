@@ -1,0 +1,1 @@
+"""Artifacts by content: stored, signed, verified."""
