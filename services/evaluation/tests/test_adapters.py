@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from anabranch_evaluation.adapters.memory import MemoryTally
-from anabranch_evaluation.domain import Fate
+from anabranch_evaluation.domain.fates import Fate
 from anabranch_faults import Overloaded
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from anabranch_evaluation.adapters.memory import MemoryTally
 from anabranch_evaluation.application import CountFates
-from anabranch_evaluation.domain import Fate
+from anabranch_evaluation.domain.fates import Fate
 
 QUERYABLE = Fate(tenant="t", corpus="c", state="queryable")
 

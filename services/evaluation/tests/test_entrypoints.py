@@ -5,7 +5,7 @@ from anabranch.ingestion.v1.events_pb2 import DOCUMENT_STATE_QUERYABLE, Document
 from anabranch_bus import MemoryBus
 from anabranch_evaluation.adapters.memory import MemoryTally
 from anabranch_evaluation.bootstrap import build
-from anabranch_evaluation.domain import Fate
+from anabranch_evaluation.domain.fates import Fate
 from anabranch_evaluation.settings import Settings
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from anabranch_evaluation.domain import Fate
+from anabranch_evaluation.domain.fates import Fate
 
 
 class Tally(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from anabranch_evaluation.domain import Fate
+from anabranch_evaluation.domain.fates import Fate
 from anabranch_faults import Overloaded
 
 

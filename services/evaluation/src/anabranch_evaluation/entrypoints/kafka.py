@@ -6,7 +6,7 @@ from anabranch import topics
 from anabranch.ingestion.v1.events_pb2 import DocumentState, DocumentStatusChanged
 from anabranch_bus import Batch, Bus, Outcome
 from anabranch_evaluation.application import CountFates
-from anabranch_evaluation.domain import Fate
+from anabranch_evaluation.domain.fates import Fate
 
 
 def register(bus: Bus, count: CountFates) -> None:

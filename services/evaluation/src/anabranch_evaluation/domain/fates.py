@@ -1,4 +1,4 @@
-"""What the service knows about, with no transport in sight."""
+"""What became of documents."""
 
 from __future__ import annotations
 

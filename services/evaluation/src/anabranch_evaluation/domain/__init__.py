@@ -1,0 +1,1 @@
+"""What the service knows about, with no transport in sight."""
