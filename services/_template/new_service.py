@@ -87,10 +87,12 @@ def register(root: Path, name: str) -> None:
     text = text.replace('"anabranch_testkit"', f'"anabranch_testkit", "anabranch_{name}"', 1)
     pyproject.write_text(text)
     linter = root / ".importlinter"
-    # Two lists name every service; a third that sorts after them (what some contract forbids) must not be taken for one.
+    # Two lists name every service; what some contract forbids looks like a third, and is none.
     head, *sections = re.split(r"(?m)^(?=\[importlinter:)", linter.read_text())
     head = insert_sorted(head, f"    anabranch_{name}", r"    anabranch_[a-z0-9]+")
-    apart = next(index for index, each in enumerate(sections) if each.startswith("[importlinter:contract:services-apart]"))
+    apart = next(
+        index for index, each in enumerate(sections) if each.startswith("[importlinter:contract:services-apart]")
+    )
     sections[apart] = insert_sorted(sections[apart], f"    anabranch_{name}", r"    anabranch_[a-z0-9]+")
     linter.write_text("".join([head, *sections]).rstrip("\n") + "\n" + CONTRACTS.format(name=name))
 

@@ -12,6 +12,7 @@ import click
 import ir_measures
 from ir_measures import RR, R, nDCG
 
+from anabranch_cli import golden
 from anabranch_cli.connection import Platform, data_option, platform
 from anabranch_cli.datasets import matching, read_qrels, read_queries
 from anabranch_cli.output import DONE, console, emit, json_option, progress
@@ -33,6 +34,12 @@ MEASURES = {"ndcg@10": nDCG @ 10, "mrr@10": RR @ 10, "recall@100": R @ 100}
 @click.group(name="eval")
 def eval_() -> None:
     """Measure the running platform on a dataset in BEIR layout."""
+
+
+eval_.add_command(golden.dataset)
+eval_.add_command(golden.run)
+eval_.add_command(golden.compare)
+eval_.add_command(golden.gate)
 
 
 def dataset_options(command: Callable[..., int]) -> Callable[..., int]:
