@@ -1,4 +1,4 @@
-"""The statistics that decisions rest on: arrays in, verdicts out, no I/O, the same bits for the same values in any order."""
+"""The statistics that decisions rest on: arrays in, verdicts out, no I/O, equal bits for equal values in any order."""
 
 from anabranch_evaluation.domain.statistics.anytime import confidence_sequence
 from anabranch_evaluation.domain.statistics.bandit import Allocation, Bandit, probability_best, whole_shares

@@ -8,9 +8,9 @@ N(PEAK, WIDTH^2), half N(-PEAK, WIDTH^2):
 
     M(S, t) = v^(-1/2) exp((w^2 S^2 - p^2 t) / (2 v)) cosh(p S / v),   v = 1 + w^2 t
 
-which is Robbins' normal mixture (1970) for p = 0. A prior that stays away from 0 spends less of alpha on effects too small to be
-seen by the time that one tunes to (t = 1), and has its boundary there at z = 2.92 rather than 3.03; its normal tails still find
-any effect in the end. PEAK and WIDTH were chosen by simulation for power at t = 1 and at t = 0.1 (bench/statistics.py).
+which is Robbins' normal mixture (1970) for p = 0. A prior that stays away from 0 spends less of alpha on effects too small
+to be seen by the time that one tunes to (t = 1), and has its boundary there at z = 2.92 rather than 3.03; its normal tails
+still find any effect in the end. PEAK and WIDTH were chosen by simulation for power at t = 1 and before.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def log_mixture(score: ArrayLike, time: ArrayLike, *, peak: float = PEAK, width:
 def boundary(time: ArrayLike, alpha: float, *, peak: float = PEAK, width: float = WIDTH) -> Floats:
     """How many standard errors a difference must pass at this time (1: the one tuned to); two-sided alpha.
 
-    Solves log M(z sqrt(t), t) = log(1 / alpha) by Newton's method. log M is convex and grows with S > 0; one starts at the root
-    of a quadratic below it, so that the steps come down to the root without passing it.
+    Solves log M(z sqrt(t), t) = log(1 / alpha) by Newton's method. log M is convex and grows with S > 0; one starts at
+    the root of a quadratic below it, so that the steps come down to the root without passing it.
     """
     t = np.asarray(time, dtype=np.float64)
     v = 1 + width**2 * t

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtr
+from scipy.special import ndtr  # type: ignore[import-untyped] # scipy carries no types
 
 from anabranch_evaluation.domain.statistics.samples import Floats, Sample, squared_error
 
@@ -35,12 +35,13 @@ class Allocation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bandit:
-    """The rule. `confidence`: the probability of being best at which an arm has won; chosen by simulation so that, of what it
-    stops with, at most 5 % are wrong (bench/statistics.py). `min_users`: per arm, before it may stop.
+    """The rule of a bandit.
 
+    `confidence`: the probability of being best at which an arm has won; chosen by simulation so that at most 5 % of
+    winners are wrong (bench/statistics.py). `min_users`: per arm, before it may stop.
     `minimum_share`: of an arm that is still in; an arm is out, with share 0, while its probability of being best is
     below `out`.
-    """  # noqa: D205 - the first sentence names the class, the fields follow
+    """
 
     minimum_share: float = 0.05
     confidence: float = 0.95

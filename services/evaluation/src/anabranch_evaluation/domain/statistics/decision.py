@@ -68,7 +68,7 @@ class Design:
 
     @property
     def tuned_to(self) -> float:
-        """People an arm at which a confidence sequence is tightest: the horizon, or where the margin is about to be told from 0."""
+        """People an arm at which a confidence sequence is tightest: the horizon, or where the margin is told from 0."""
         if self.horizon:
             return float(self.horizon)
         if self.promote_when is PromoteWhen.NOT_WORSE and self.margin:

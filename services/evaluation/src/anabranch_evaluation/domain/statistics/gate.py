@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtri
+from scipy.special import ndtri  # type: ignore[import-untyped] # scipy carries no types
 
 from anabranch_evaluation.domain.statistics.bootstrap import resample
 
@@ -106,7 +106,7 @@ def paired_gate(
         beyond = int((t >= observed).sum() if mode is GateMode.IMPROVEMENT else (t <= observed).sum())
         p_value = (beyond + 1) / (resamples + 1)
     smallest = float(ndtri(1 - alpha) + ndtri(POWER)) * error
-    passed, reason = _verdict(mode, margin, low, high, smallest, detectable)
+    passed, reason = _verdict(mode, margin=margin, low=low, high=high, smallest=smallest, detectable=detectable)
     return GateStatistic(
         difference=difference,
         low=low,
@@ -122,7 +122,7 @@ def paired_gate(
 
 
 def _verdict(
-    mode: GateMode, margin: float, low: float, high: float, smallest: float, detectable: float | None
+    mode: GateMode, *, margin: float, low: float, high: float, smallest: float, detectable: float | None
 ) -> tuple[bool, str]:
     """Whether it passes, and why, for people."""
     if detectable is not None and smallest > detectable:

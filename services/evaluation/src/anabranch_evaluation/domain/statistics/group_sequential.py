@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import ndtr, ndtri
+from scipy.optimize import brentq  # type: ignore[import-untyped] # scipy carries no types
+from scipy.special import ndtr, ndtri  # type: ignore[import-untyped] # scipy carries no types
 
 from anabranch_evaluation.domain.statistics.samples import Floats, Interval, Sample, squared_error
 

@@ -24,7 +24,7 @@ _FEWEST = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardReading:
-    """A guard now: what was measured (a ratio, or a loss), its one-sided lower bound, and whether that is past the limit."""
+    """A guard now: what was measured (a ratio, or a loss), its one-sided lower bound, whether that is past the limit."""
 
     value: float
     low: float
@@ -72,20 +72,32 @@ def quantile_ratio_guard(
     centre_0, _, up_0 = np.quantile(np.log(first), _around(quantile, share, first.size))
     centre_1, down_1, _ = np.quantile(np.log(second), _around(quantile, share, second.size))
     return _ratio(
-        centre_1 - centre_0, up_0 - centre_0, centre_1 - down_1, (first.size, second.size), max_ratio, alpha, tuned_to
+        float(centre_1 - centre_0),
+        math.hypot(up_0 - centre_0, centre_1 - down_1),
+        (first.size, second.size),
+        max_ratio=max_ratio,
+        alpha=alpha,
+        tuned_to=tuned_to,
     )
 
 
 def mean_ratio_guard(
     control: ArrayLike, treatment: ArrayLike, *, max_ratio: float, alpha: float = ALPHA, tuned_to: float = TUNED_TO
 ) -> GuardReading:
-    """Breached when the ratio of the means, treatment to control, is shown to be above `max_ratio` (cost). Values from 0."""
+    """Breached when the ratio of the means, treatment to control, is shown to be above `max_ratio`. Values from 0."""
     first, second = Sample.of(control), Sample.of(treatment)
     if min(first.count, second.count) < _FEWEST or first.mean <= 0 or second.mean <= 0:
         return _unknown(max_ratio)
     spread_0, spread_1 = (math.sqrt(sample.variance / sample.count) / sample.mean for sample in (first, second))
     ratio = math.log(second.mean / first.mean)
-    return _ratio(ratio, spread_0, spread_1, (first.count, second.count), max_ratio, alpha, tuned_to)
+    return _ratio(
+        ratio,
+        math.hypot(spread_0, spread_1),
+        (first.count, second.count),
+        max_ratio=max_ratio,
+        alpha=alpha,
+        tuned_to=tuned_to,
+    )
 
 
 def _positive(values: ArrayLike) -> Floats:
@@ -105,11 +117,11 @@ def _unknown(max_ratio: float) -> GuardReading:
 
 
 def _ratio(
-    ratio: float, up: float, down: float, counts: tuple[int, int], max_ratio: float, alpha: float, tuned_to: float
+    ratio: float, spread: float, counts: tuple[int, int], *, max_ratio: float, alpha: float, tuned_to: float
 ) -> GuardReading:
     """Bounds of a log ratio by MOVER at the boundary of a confidence sequence."""
     time = 2 / (1 / counts[0] + 1 / counts[1]) / tuned_to
-    low = ratio - float(boundary(time, 2 * alpha)) * math.hypot(up, down)
+    low = ratio - float(boundary(time, 2 * alpha)) * spread
     value, bound = math.exp(ratio), math.exp(low)
     reason = f"ratio {value:.3f}, at least {bound:.3f}, allowed {max_ratio:.3f}"
     return GuardReading(value=value, low=bound, breached=bound > max_ratio, reason=reason)

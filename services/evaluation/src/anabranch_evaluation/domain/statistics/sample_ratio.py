@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import gammaln
+from scipy.special import gammaln  # type: ignore[import-untyped] # scipy carries no types
 
 from anabranch_evaluation.domain.statistics.samples import Floats
 
