@@ -176,6 +176,7 @@ async def start_process(kafka: str, tmp_path: Path) -> AsyncIterator[Callable[[D
             "RETRIEVAL": downstream.address,
             "GENERATION": downstream.address,
             "INGESTION": downstream.address,
+            "FEEDBACK": downstream.address,
         }
         with (tmp_path / "log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(

@@ -6,10 +6,13 @@ import asyncio
 from datetime import timedelta
 from typing import Final
 
+from grpc import StatusCode
+
 from anabranch_bus import Bus
 from anabranch_faults import Transient
 from anabranch_gateway.adapters.answers import BusAnswerRecord
 from anabranch_gateway.adapters.documents import BusDocumentChanges
+from anabranch_gateway.adapters.feedback import GrpcFeedbacks
 from anabranch_gateway.adapters.generation import GrpcGenerator
 from anabranch_gateway.adapters.ingestion import GrpcDocuments
 from anabranch_gateway.adapters.key_file import KeyFile
@@ -20,7 +23,9 @@ from anabranch_gateway.application.admin import AdministerKeys
 from anabranch_gateway.application.ask import AskQuestion
 from anabranch_gateway.application.authenticate import Authenticate
 from anabranch_gateway.application.documents import ChangeDocuments, FollowDocuments, SearchCorpus
+from anabranch_gateway.application.feedback import GiveFeedback
 from anabranch_gateway.application.gate import Gate
+from anabranch_gateway.domain.feedback import TooOften
 from anabranch_gateway.domain.routing import Routing
 from anabranch_gateway.entrypoints import http, kafka, rpc
 from anabranch_gateway.settings import Settings, StoredSettings
@@ -52,7 +57,8 @@ def build(settings: Settings, *, bus: Bus) -> Service:
         per_tenant=settings.sessions_per_tenant,
         lasts=settings.session_lasts,
     )
-    channels = {target: connect(target) for target in {settings.retrieval, settings.generation, settings.ingestion}}
+    targets = {settings.retrieval, settings.generation, settings.ingestion, settings.feedback}
+    channels = {target: connect(target) for target in targets}
     retriever = GrpcRetriever(channels[settings.retrieval])
     record = BusAnswerRecord(bus, capacity=settings.answers_waiting)
     gate = Gate(limit=settings.questions_at_once, per_tenant=settings.questions_at_once_per_tenant)
@@ -97,7 +103,9 @@ def build(settings: Settings, *, bus: Bus) -> Service:
             search=search,
             change=ChangeDocuments(changes=BusDocumentChanges(bus)),
             follow=FollowDocuments(documents=GrpcDocuments(channels[settings.ingestion]), gate=watches),
+            feedback=GiveFeedback(feedbacks=GrpcFeedbacks(channels[settings.feedback])),
         ),
+        errors={TooOften: StatusCode.RESOURCE_EXHAUSTED},
         http=Http(
             app=http.application(
                 ask=ask,

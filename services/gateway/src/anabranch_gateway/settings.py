@@ -61,6 +61,7 @@ class Settings(StoredSettings):
     retrieval: str = Field(min_length=1, description="retrieval: host:port or unix:/path, several with commas")
     generation: str = Field(min_length=1, description="generation: as above")
     ingestion: str = Field(min_length=1, description="ingestion: as above")
+    feedback: str = Field(min_length=1, description="feedback: as above; asking goes on while it is down")
     unrecorded_tenants: str = Field(
         default="", description="tenants whose answers are recorded without content, with commas between"
     )

@@ -8,6 +8,7 @@ from typing import NewType, Protocol
 
 from anabranch_gateway.domain.answers import Citation, Found, GenerateEvent, Passage, Served
 from anabranch_gateway.domain.documents import DeleteDocument, PutDocument
+from anabranch_gateway.domain.feedback import Feedback, Given
 from anabranch_gateway.domain.keys import Key
 from anabranch_gateway.domain.questions import Turn
 from anabranch_gateway.domain.routing import GenerationSettings, RetrievalSettings
@@ -25,6 +26,7 @@ __all__ = [
     "DocumentDetails",
     "DocumentStatus",
     "Documents",
+    "Feedbacks",
     "Generator",
     "Keys",
     "Passage",
@@ -116,6 +118,18 @@ class Documents(Protocol):
 
     def watch(self, *, tenant: str, corpus: str, document_id: str) -> AsyncGenerator[DocumentStatus, None]:
         """The present status, then every change. Closing it ends the watch."""
+        ...
+
+
+class Feedbacks(Protocol):
+    """The keeper of what people made of answers."""
+
+    async def give(self, tenant: str, feedback: Feedback, *, event_id: str) -> Given:
+        """Returns once it is stored. An empty `event_id`: an event of its own.
+
+        Raises NotFound for an answer that is not the tenant's, Invalid with the field at fault, TooOften past the
+        person's limit, and Transient while it is away.
+        """
         ...
 
 

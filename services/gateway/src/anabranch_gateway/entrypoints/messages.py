@@ -17,6 +17,7 @@ from anabranch_faults import Invalid
 from anabranch_gateway.domain.answers import Answer, AskEvent, Delta, Finished, Passage, Retrieved, Started, Timings
 from anabranch_gateway.domain.answers import Usage as Tokens
 from anabranch_gateway.domain.documents import Body, Content, DeleteDocument, PutDocument, Text, Uri
+from anabranch_gateway.domain.feedback import Feedback, Given, Opinion
 from anabranch_gateway.domain.questions import DEFAULT_HITS, Query, Question, Role, Turn
 
 
@@ -59,7 +60,7 @@ def put_from(message: pb.PutDocumentRequest) -> PutDocument:
         source_uri=message.source_uri,
         metadata=dict(message.metadata),
         acl=tuple(message.acl),
-        changed_at=_time(message.changed_at) if message.HasField("changed_at") else None,
+        changed_at=_time(message.changed_at, field="changed_at") if message.HasField("changed_at") else None,
         idempotency_key=message.idempotency_key,
     )
 
@@ -72,6 +73,26 @@ def delete_from(message: pb.DeleteDocumentRequest) -> DeleteDocument:
         version=message.version,
         idempotency_key=message.idempotency_key,
     )
+
+
+def feedback_from(message: pb.GiveFeedbackRequest) -> Feedback:
+    """What a person made of an answer. Raises Invalid with the field at fault."""
+    kind = message.WhichOneof("kind")
+    return Feedback(
+        answer_id=message.answer_id,
+        user_id=message.user_id,
+        kind=kind or "",
+        opinion=Opinion(getattr(message, kind)) if kind else None,
+        comment=message.comment,
+        given_at=_time(message.given_at, field="given_at") if message.HasField("given_at") else None,
+        consent=message.consent,
+        idempotency_key=message.idempotency_key,
+    )
+
+
+def given_to(given: Given) -> pb.GiveFeedbackResponse:
+    """What became of it."""
+    return pb.GiveFeedbackResponse(feedback_id=given.feedback_id, revision=given.revision, joined=given.joined)
 
 
 def answer_to(answer: Answer) -> pb.AskResponse:
@@ -161,11 +182,11 @@ def _hit(passage: retrieval.Passage) -> pb.Hit:
     )
 
 
-def _time(stamp: Timestamp) -> datetime:
+def _time(stamp: Timestamp, *, field: str) -> datetime:
     try:
         return stamp.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError) as error:
-        raise Invalid("is no time of this calendar", field="changed_at", reason="OUT_OF_RANGE") from error
+        raise Invalid("is no time of this calendar", field=field, reason="OUT_OF_RANGE") from error
 
 
 def _body(message: pb.PutDocumentRequest) -> Body | None:

@@ -16,6 +16,7 @@ from anabranch.retrieval.v1 import retrieval_service_pb2 as retrieval
 from anabranch_gateway.application.ask import AskQuestion
 from anabranch_gateway.application.authenticate import Authenticate
 from anabranch_gateway.application.documents import ChangeDocuments, FollowDocuments, SearchCorpus
+from anabranch_gateway.application.feedback import GiveFeedback
 from anabranch_gateway.domain.keys import Caller
 from anabranch_gateway.entrypoints import messages
 from anabranch_rpc import Servicer, principal
@@ -111,6 +112,18 @@ class DocumentServicer(stubs.DocumentServiceServicer):
                 yield pb.WatchDocumentResponse(status=cast("ingestion.DocumentStatusChanged", status))
 
 
+class FeedbackServicer(stubs.FeedbackServiceServicer):
+    """What people make of answers."""
+
+    def __init__(self, give: GiveFeedback) -> None:
+        """Takes the use case."""
+        self._give = give
+
+    async def GiveFeedback(self, request: pb.GiveFeedbackRequest, context: Context) -> pb.GiveFeedbackResponse:  # noqa: ARG002, N802  the contract's signature
+        """Stored when answered."""
+        return messages.given_to(await self._give(principal(Caller), messages.feedback_from(request)))
+
+
 class Credentials:
     """From a call's metadata to its caller."""
 
@@ -125,7 +138,12 @@ class Credentials:
 
 
 def servicers(
-    *, ask: AskQuestion, search: SearchCorpus, change: ChangeDocuments, follow: FollowDocuments
+    *,
+    ask: AskQuestion,
+    search: SearchCorpus,
+    change: ChangeDocuments,
+    follow: FollowDocuments,
+    feedback: GiveFeedback,
 ) -> list[Servicer]:
     """Everything this service serves."""
     return [
@@ -137,5 +155,10 @@ def servicers(
             DocumentServicer(change, follow),
             stubs.add_DocumentServiceServicer_to_server,
             "anabranch.gateway.v1.DocumentService",
+        ),
+        Servicer(
+            FeedbackServicer(feedback),
+            stubs.add_FeedbackServiceServicer_to_server,
+            "anabranch.gateway.v1.FeedbackService",
         ),
     ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from anabranch_gateway.testing.calls import Calls
 from anabranch_gateway.testing.downstream import (
-    Calls,
     Downstream,
     FakeGeneration,
     FakeIngestion,
@@ -12,11 +12,13 @@ from anabranch_gateway.testing.downstream import (
     passage,
     route,
 )
+from anabranch_gateway.testing.feedback import FakeFeedback
 from anabranch_gateway.testing.running import Gateway, running
 
 __all__ = [
     "Calls",
     "Downstream",
+    "FakeFeedback",
     "FakeGeneration",
     "FakeIngestion",
     "FakeRetrieval",

@@ -49,7 +49,9 @@ def gateway(pipe: Connection, target: str) -> None:
 
     async def serve() -> None:
         with tempfile.TemporaryDirectory() as data:
-            async with running(Path(data), retrieval=target, generation=target, ingestion=target) as one:
+            async with running(
+                Path(data), retrieval=target, generation=target, ingestion=target, feedback=target
+            ) as one:
                 pipe.send((one.grpc, one.key))
                 while await asyncio.to_thread(pipe.recv):
                     pipe.send(time.process_time())

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Self, TypeAlias
 
 import grpc
 
+from anabranch.feedback.v1 import feedback_service_pb2_grpc as feedback_grpc
 from anabranch.generation.v1 import generation_service_pb2 as generation
 from anabranch.generation.v1 import generation_service_pb2_grpc as generation_grpc
 from anabranch.ingestion.v1 import events_pb2 as ingestion_events
@@ -19,7 +19,10 @@ from anabranch.registry.v1 import events_pb2 as registry
 from anabranch.retrieval.v1 import retrieval_service_pb2 as retrieval
 from anabranch.retrieval.v1 import retrieval_service_pb2_grpc as retrieval_grpc
 from anabranch_faults import NotFound
-from anabranch_rpc import Server, Servicer, deadline
+from anabranch_gateway.domain.feedback import TooOften
+from anabranch_gateway.testing.calls import Calls
+from anabranch_gateway.testing.feedback import FakeFeedback
+from anabranch_rpc import Server, Servicer
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -77,22 +80,6 @@ def route(*weights: tuple[str, int], scope: str = "*", revision: int = 1) -> reg
             for variant_id, weight in weights
         ],
     )
-
-
-@dataclass(slots=True)
-class Calls:
-    """What came in, and what became of it."""
-
-    requests: list[Any] = field(default_factory=list)
-    deadlines: list[timedelta | None] = field(default_factory=list)
-    begun: int = 0
-    cancelled: int = 0
-
-    def note(self, request: Any) -> None:
-        """Writes a request down, with the deadline it came with."""
-        self.requests.append(request)
-        self.deadlines.append(deadline())
-        self.begun += 1
 
 
 class FakeRetrieval(retrieval_grpc.RetrievalServiceServicer):
@@ -275,13 +262,14 @@ class FakeIngestion(ingestion_grpc.IngestionServiceServicer):
 
 
 class Downstream:
-    """The three services on one port."""
+    """The four services on one port."""
 
     def __init__(self) -> None:
         """Makes them; `async with` serves them."""
         self.retrieval = FakeRetrieval()
         self.generation = FakeGeneration()
         self.ingestion = FakeIngestion()
+        self.feedback = FakeFeedback()
         self._server: Server | None = None
 
     def renew(self) -> None:
@@ -289,6 +277,7 @@ class Downstream:
         self.retrieval.renew()
         self.generation.renew()
         self.ingestion.renew()
+        self.feedback.renew()
 
     @property
     def address(self) -> str:
@@ -314,7 +303,13 @@ class Downstream:
                     ingestion_grpc.add_IngestionServiceServicer_to_server,
                     "anabranch.ingestion.v1.IngestionService",
                 ),
-            ]
+                Servicer(
+                    self.feedback,
+                    feedback_grpc.add_FeedbackServiceServicer_to_server,
+                    "anabranch.feedback.v1.FeedbackService",
+                ),
+            ],
+            errors={TooOften: grpc.StatusCode.RESOURCE_EXHAUSTED},
         )
         await self._server.start()
         await self._server.set_serving(serving=True)

@@ -78,6 +78,7 @@ async def running(
             "retrieval": downstream.address,
             "generation": downstream.address,
             "ingestion": downstream.address,
+            "feedback": downstream.address,
             "key_memory": timedelta(milliseconds=50),
         }
         chosen = Settings(**{**usual, **settings})
