@@ -185,7 +185,8 @@ def show_policy(*, corpus: str | None, data: Path | None, as_json: bool) -> int:
 @json_option
 def simulate(*, data: Path | None, as_json: bool, **options: Any) -> int:
     """Let simulated people ask about half of the documents and react; see what that did for the other half."""
-    from anabranch_cli.simulation import Plan, Simulation  # noqa: PLC0415  numpy and ir_measures take a second
+    from anabranch_cli.people import Plan  # noqa: PLC0415  as the next
+    from anabranch_cli.simulation import Simulation  # noqa: PLC0415  numpy and ir_measures take a second
 
     simulation = Simulation(platform(data), Plan(**options), quiet=as_json)
     began = datetime.now(UTC)
