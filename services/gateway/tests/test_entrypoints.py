@@ -540,6 +540,62 @@ class TestTheRecord:
         assert served.key_id.startswith("k-")
         assert own.key not in str(served)
 
+    async def test_the_record_tells_the_experiment_and_everything_that_made_the_answer(self, own: Gateway) -> None:
+        told = route(("v-old", 1), ("v-new", 0), scope="default/handbook", revision=9)
+        for share, arm in zip(told.shares, ("treatment", "control"), strict=True):
+            share.experiment_id, share.arm = "ex-1", arm
+        variant = told.shares[0].variant
+        variant.policy_version = "p-1"
+        variant.retrieval.reranker_version = "rr-1"
+        variant.generation.adapter, variant.generation.prompt.version = "ad-1", "prompt-1"
+        await own.bus.deliver(topics.REGISTRY_ROUTING_CHANGED, [told])
+        async with client_of(own) as client:
+            await client.ask(WHERE, corpus="handbook", user_id="u")
+            await client.ask(WHERE, corpus="handbook", session_id="s")
+            await client.ask(WHERE, corpus="handbook")
+        await poll_until(lambda: len(own.published(topics.GATEWAY_ANSWER_SERVED)) == 3)
+        records = [event.message for event in own.published(topics.GATEWAY_ANSWER_SERVED)]
+        served = records[0]
+        assert (served.routing_scope, served.routing_revision) == ("default/handbook", 9)
+        assert (served.experiment_id, served.arm, served.variant_id) == ("ex-1", "treatment", "v-old")
+        assert [each.assignment_unit for each in records] == [1, 2, 3], "person, session, answer"
+        assert (served.prompt_version, served.policy_version, served.adapter) == ("prompt-1", "p-1", "ad-1")
+        assert (served.reranker_version, served.feature_set) == ("rr-1", "rf-1")
+        assert [list(each.features) for each in served.passages] == [[1.0, 1.0], [1.0, 0.5]]
+        assert [each.rank for each in served.passages] == [1, 2]
+        assert not served.ranks_randomised
+
+    async def test_an_explored_answer_is_drawn_from_the_order_it_shows_and_the_record_has_both(
+        self, tmp_path: Path
+    ) -> None:
+        async with running(tmp_path, exploration=1.0) as gateway, client_of(gateway) as client:
+            async with aclosing(client.ask_stream(WHERE, corpus="handbook")) as events:
+                (retrieved,) = [event async for event in events if isinstance(event, Retrieved)]
+            await poll_until(lambda: gateway.published(topics.GATEWAY_ANSWER_SERVED))
+            (event,) = gateway.published(topics.GATEWAY_ANSWER_SERVED)
+            (written,) = gateway.downstream.generation.generate.requests
+        assert [hit.document_id for hit in retrieved.hits] == ["b", "a"]
+        assert [each.document.document_id for each in written.passages] == ["b", "a"]
+        assert event.message.ranks_randomised
+        assert [(each.document.document_id, each.rank) for each in event.message.passages] == [("b", 2), ("a", 1)]
+
+    async def test_an_answer_that_is_not_learned_from_is_neither_explored_nor_asked_for_features(
+        self, tmp_path: Path
+    ) -> None:
+        async with (
+            running(tmp_path, exploration=1.0, unrecorded_tenants="default") as gateway,
+            client_of(gateway) as client,
+        ):
+            await client.ask(WHERE, corpus="handbook")
+            await client.search(WHERE, corpus="handbook")
+            await poll_until(lambda: gateway.published(topics.GATEWAY_ANSWER_SERVED))
+            (event,) = gateway.published(topics.GATEWAY_ANSWER_SERVED)
+            asked = gateway.downstream.retrieval.retrieve.requests
+        assert not any(request.with_features for request in asked)
+        assert not event.message.ranks_randomised
+        assert event.message.feature_set == ""
+        assert [each.rank for each in event.message.passages] == [1, 2]
+
     async def test_a_tenant_may_have_its_answers_recorded_without_content(self, tmp_path: Path) -> None:
         async with running(tmp_path, unrecorded_tenants="other, default") as gateway, client_of(gateway) as client:
             await client.ask("a very private question", corpus="handbook")

@@ -73,6 +73,7 @@ def build(settings: Settings, *, bus: Bus) -> Service:
         record=record,
         gate=gate,
         unrecorded=settings.unrecorded,
+        exploration=settings.exploration,
     )
     search = SearchCorpus(routing=routing, retriever=retriever, gate=gate)
     authenticate = Authenticate(keys, remember=settings.key_memory)

@@ -65,6 +65,9 @@ class Settings(StoredSettings):
     unrecorded_tenants: str = Field(
         default="", description="tenants whose answers are recorded without content, with commas between"
     )
+    exploration: float = Field(
+        default=0.01, ge=0, le=1, description="share of recorded answers shown with two passages changed in place"
+    )
     assignment_salt: str = Field(default="anabranch", description="deals people to variants; keep it, or all move")
     deadline: timedelta = Field(default=30 * SECOND, gt=timedelta(), description="for calls that set none themselves")
     questions_at_once: int = Field(default=256, ge=1, description="answered at the same time; more are refused")

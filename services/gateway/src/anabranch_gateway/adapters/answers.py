@@ -184,6 +184,7 @@ def event_from(served: Served) -> pb.AnswerServed:
     """The event, with or without content. A passage keeps its ids, spans and scores in either case."""
     passages = cast("Sequence[retrieval.Passage]", served.found.passages)
     citations = cast("Sequence[generation.Citation]", served.finished.citations)
+    choice = served.choice
     event = pb.AnswerServed(
         answer_id=served.answer_id,
         tenant=served.tenant,
@@ -191,8 +192,18 @@ def event_from(served: Served) -> pb.AnswerServed:
         key_id=served.key_id,
         user_id=served.user_id,
         session_id=served.session_id,
-        variant_id=served.variant_id,
-        routing_revision=served.routing_revision,
+        variant_id=choice.variant.variant_id,
+        routing_scope=choice.scope,
+        routing_revision=choice.revision,
+        experiment_id=choice.experiment_id,
+        arm=choice.arm,
+        assignment_unit=pb.AssignmentUnit.ValueType(choice.unit),
+        prompt_version=choice.variant.prompt_version,
+        policy_version=choice.variant.policy_version,
+        adapter=choice.variant.adapter,
+        reranker_version=served.found.reranker_version,
+        feature_set=served.found.feature_set,
+        ranks_randomised=served.ranks_randomised,
         index_generation=served.found.index_generation,
         embedding_version=served.found.embedding_version,
         has_content=served.has_content,

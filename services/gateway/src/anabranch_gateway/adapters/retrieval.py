@@ -32,6 +32,7 @@ class GrpcRetriever:
         filters: Mapping[str, str],
         acl: Sequence[str],
         limit: int | None = None,
+        with_features: bool = False,
     ) -> Found:
         """See the port."""
         request = pb.RetrieveRequest(
@@ -41,6 +42,7 @@ class GrpcRetriever:
             settings=cast("pb.RetrievalSettings", settings),
             filters=filters,
             acl=acl,
+            with_features=with_features,
         )
         if limit is not None:
             request.settings.top_k = limit
@@ -48,12 +50,16 @@ class GrpcRetriever:
             reply = await self._stub.Retrieve(request)
         except grpc.aio.AioRpcError as error:
             raise meaning(error) from error
+        for place, passage in enumerate(reply.passages, start=1):
+            passage.rank = passage.rank or place  # the order shown may become another; this one is kept
         return Found(
             passages=cast("Sequence[Passage]", reply.passages),
             index_generation=reply.index_generation,
             embedding_version=reply.embedding_version,
             embed_time=reply.embed_time.ToTimedelta(),
             search_time=reply.search_time.ToTimedelta(),
+            reranker_version=reply.reranker_version,
+            feature_set=reply.feature_set,
         )
 
     async def corpora(self, tenant: str) -> Sequence[Corpus]:

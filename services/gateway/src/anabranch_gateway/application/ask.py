@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -28,10 +28,11 @@ from anabranch_gateway.domain.answers import (
     Started,
     Timings,
 )
+from anabranch_gateway.domain.exploration import explored
 from anabranch_gateway.domain.keys import Caller
 from anabranch_gateway.domain.names import QUESTION_CHARACTERS
 from anabranch_gateway.domain.questions import TURN_CHARACTERS, Question, Role, Turn
-from anabranch_gateway.domain.routing import Choice, Routing
+from anabranch_gateway.domain.routing import Choice, Routing, unit_of
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,6 +46,7 @@ class _Course:
     history: Sequence[Turn] = ()
     query: str = ""
     found: Found | None = None
+    ranks_randomised: bool = False
     pieces: list[str] = field(default_factory=list)
     citations: list[Citation] = field(default_factory=list)
     generated: Generated | None = None
@@ -62,7 +64,11 @@ class _Course:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskQuestion:
-    """Answers questions. `unrecorded` tenants' answers are written down without content."""
+    """Answers questions.
+
+    `unrecorded` tenants' answers are written down without content. Of the others, a share of `exploration` has two of
+    its passages change places.
+    """
 
     routing: Routing
     retriever: Retriever
@@ -71,6 +77,7 @@ class AskQuestion:
     record: AnswerRecord
     gate: Gate
     unrecorded: frozenset[str] = frozenset()
+    exploration: float = 0.0
     clock: Callable[[], float] = time.perf_counter
 
     async def stream(self, caller: Caller, question: Question) -> AsyncGenerator[AskEvent, None]:
@@ -85,7 +92,7 @@ class AskQuestion:
         choice = self.routing.choose(
             tenant=caller.tenant,
             corpus=question.corpus,
-            unit=question.user_id or question.session_id or answer_id,
+            unit=unit_of(user_id=question.user_id, session_id=question.session_id, answer_id=answer_id),
         )
         course = _Course(answer_id=answer_id, choice=choice, began=began, clock=self.clock)
         with self.gate.admit(caller.tenant):
@@ -93,14 +100,7 @@ class AskQuestion:
             session = session_of(caller, question, labels) if question.session_id else b""
             course.history = await self.sessions.load(caller.tenant, session) if session else question.history
             course.query = await self._condensed(question, course)
-            course.found = await self.retriever.retrieve(
-                tenant=caller.tenant,
-                corpus=question.corpus,
-                query=course.query,
-                settings=choice.variant.retrieval,
-                filters=question.filters,
-                acl=labels,
-            )
+            course.found = await self._found(caller, question, course, labels)
             yield Retrieved(search_query=course.query, passages=course.found.passages)
             async with aclosing(self._generated(question, course)) as deltas:
                 async for delta in deltas:
@@ -147,6 +147,22 @@ class AskQuestion:
         course.condense = course.since(start)
         return query.strip()[:QUESTION_CHARACTERS] or question.question
 
+    async def _found(self, caller: Caller, question: Question, course: _Course, labels: Sequence[str]) -> Found:
+        recorded = caller.tenant not in self.unrecorded
+        found = await self.retriever.retrieve(
+            tenant=caller.tenant,
+            corpus=question.corpus,
+            query=course.query,
+            settings=course.choice.variant.retrieval,
+            filters=question.filters,
+            acl=labels,
+            with_features=recorded,
+        )
+        if not recorded:
+            return found
+        shown, course.ranks_randomised = explored(found.passages, answer_id=course.answer_id, share=self.exploration)
+        return replace(found, passages=shown)
+
     async def _generated(self, question: Question, course: _Course) -> AsyncGenerator[Delta, None]:
         start = self.clock()
         events = self.generator.generate(
@@ -188,8 +204,7 @@ class AskQuestion:
             key_id=caller.key_id,
             user_id=question.user_id,
             session_id=question.session_id,
-            variant_id=course.choice.variant.variant_id,
-            routing_revision=course.choice.revision,
+            choice=course.choice,
             question=question.question,
             search_query=course.query,
             answer=course.text,
@@ -198,6 +213,7 @@ class AskQuestion:
             backend=course.generated.backend,
             model=course.generated.model,
             served_at=datetime.now(tz=UTC),
+            ranks_randomised=course.ranks_randomised,
         )
         return served.without_content() if caller.tenant in self.unrecorded else served
 

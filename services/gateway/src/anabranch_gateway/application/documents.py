@@ -21,7 +21,7 @@ from anabranch_gateway.domain.answers import Found
 from anabranch_gateway.domain.documents import DeleteDocument, PutDocument, event_id_of
 from anabranch_gateway.domain.keys import Caller
 from anabranch_gateway.domain.questions import Query
-from anabranch_gateway.domain.routing import Routing
+from anabranch_gateway.domain.routing import Routing, unit_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,8 @@ class SearchCorpus:
     async def __call__(self, caller: Caller, query: Query) -> Results:
         """The best passages. Raises Denied, NotFound, Overloaded and Transient, as asking does."""
         labels = caller.claim(query.acl)
-        choice = self.routing.choose(tenant=caller.tenant, corpus=query.corpus, unit=query.user_id or uuid4().hex)
+        unit = unit_of(user_id=query.user_id, session_id="", answer_id=uuid4().hex)
+        choice = self.routing.choose(tenant=caller.tenant, corpus=query.corpus, unit=unit)
         with self.gate.admit(caller.tenant):
             found = await self.retriever.retrieve(
                 tenant=caller.tenant,

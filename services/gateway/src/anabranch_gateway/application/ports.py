@@ -48,8 +48,12 @@ class Retriever(Protocol):
         filters: Mapping[str, str],
         acl: Sequence[str],
         limit: int | None = None,
+        with_features: bool = False,
     ) -> Found:
-        """The best passages; `limit` takes the place of the settings' own number."""
+        """The best passages; `limit` takes the place of the settings' own number.
+
+        Each passage has its rank, and its ranking features where they are wanted.
+        """
         ...
 
     async def corpora(self, tenant: str) -> Sequence[Corpus]:

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import NewType, TypeAlias
 
+from anabranch_gateway.domain.routing import Choice
+
 # What retrieval found and generation cited, in their own form: the gateway carries them and does not read them.
 Passage = NewType("Passage", object)
 Citation = NewType("Citation", object)
@@ -38,6 +40,9 @@ class Found:
     embedding_version: str
     embed_time: timedelta
     search_time: timedelta
+    # The reranker that was in fact applied, and the feature set of the passages' features; empty: none.
+    reranker_version: str = ""
+    feature_set: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,8 +145,7 @@ class Served:
     key_id: str
     user_id: str
     session_id: str
-    variant_id: str
-    routing_revision: int
+    choice: Choice
     question: str
     search_query: str
     answer: str
@@ -151,6 +155,8 @@ class Served:
     model: str
     served_at: datetime
     has_content: bool = True
+    # The passages are shown in an order of the gateway's; each still has the rank that retrieval gave it.
+    ranks_randomised: bool = False
 
     def without_content(self) -> Served:
         """The same with nothing in it that was asked or answered."""

@@ -54,8 +54,13 @@ def route_from(scope: str, message: registry.RoutingChanged) -> Route:
                     variant_id=share.variant.variant_id,
                     retrieval=RetrievalSettings(share.variant.retrieval),
                     generation=GenerationSettings(share.variant.generation),
+                    prompt_version=share.variant.generation.prompt.version,
+                    adapter=share.variant.generation.adapter,
+                    policy_version=share.variant.policy_version,
                 ),
                 weight=share.weight,
+                experiment_id=share.experiment_id,
+                arm=share.arm,
             )
             for share in message.shares
         ),

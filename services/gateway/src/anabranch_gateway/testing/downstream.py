@@ -116,8 +116,18 @@ class FakeRetrieval(retrieval_grpc.RetrievalServiceServicer):
         if found is None:
             raise NotFound(f"there is no corpus {request.corpus!r}", field="corpus")
         reply = retrieval.RetrieveResponse(
-            passages=found[: request.settings.top_k], index_generation=7, embedding_version="e-1"
+            passages=found[: request.settings.top_k],
+            index_generation=7,
+            embedding_version="e-1",
+            reranker_version=request.settings.reranker_version,
         )
+        for rank, each in enumerate(reply.passages, start=1):
+            each.rank = rank
+            if request.with_features:
+                each.features.extend([each.score, 1 / rank])
+        if request.with_features:
+            reply.feature_set = "rf-1"
+            reply.feature_names.extend(["dense", "reciprocal_rank"])
         reply.embed_time.FromMilliseconds(2)
         reply.search_time.FromMilliseconds(3)
         return reply

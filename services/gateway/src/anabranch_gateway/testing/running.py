@@ -79,6 +79,7 @@ async def running(
             "generation": downstream.address,
             "ingestion": downstream.address,
             "feedback": downstream.address,
+            "exploration": 0.0,  # what tests expect is in retrieval's order
             "key_memory": timedelta(milliseconds=50),
         }
         chosen = Settings(**{**usual, **settings})
