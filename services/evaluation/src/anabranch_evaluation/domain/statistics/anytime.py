@@ -8,9 +8,10 @@ N(PEAK, WIDTH^2), half N(-PEAK, WIDTH^2):
 
     M(S, t) = v^(-1/2) exp((w^2 S^2 - p^2 t) / (2 v)) cosh(p S / v),   v = 1 + w^2 t
 
-which is Robbins' normal mixture (1970) for p = 0. A prior that stays away from 0 spends less of alpha on effects too small
-to be seen by the time that one tunes to (t = 1), and has its boundary there at z = 2.92 rather than 3.03; its normal tails
-still find any effect in the end. PEAK and WIDTH were chosen by simulation for power at t = 1 and before.
+which is Robbins' normal mixture (1970) for p = 0. A prior that stays away from 0 spends less of alpha on effects
+too small to be seen by the time that one tunes to (t = 1), and has its boundary there at z = 2.92 rather than 3.03;
+its normal tails still find any effect in the end. PEAK and WIDTH were chosen by simulation for power at t = 1 and
+before.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ _FEWEST = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardReading:
-    """A guard now: what was measured (a ratio, or a loss), its one-sided lower bound, whether that is past the limit."""
+    """A guard now: what was measured (a ratio or a loss), its one-sided lower bound, whether that is past the limit."""
 
     value: float
     low: float
