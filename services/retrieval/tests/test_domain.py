@@ -19,7 +19,7 @@ from anabranch_retrieval.domain import (
     Scored,
     SearchSettings,
     fuse,
-    passage_of,
+    sentences_of,
     without_near_duplicates,
 )
 from anabranch_retrieval.testing import chunk_of, document_of, model, part_of, unit
@@ -102,11 +102,11 @@ def test_sentences_get_the_cosine_of_their_stored_vectors_and_none_where_there_a
     rows = np.stack([unit("One two.", ONE), unit("Three four.", ONE)])
     found = Scored(chunk_id=chunk.id, score=1, vector_score=1, keyword_score=None)
     hit = Hit(found=found, chunk=chunk, sentence_vectors=np.rint(rows * 127).astype(np.int8).tobytes())
-    first, second = passage_of(hit, rows[1]).sentences
+    first, second = sentences_of(hit, rows[1])
     assert first.similarity == pytest.approx(float(rows[0] @ rows[1]), abs=0.02)
     assert second.similarity == pytest.approx(1, abs=0.02)
     for wrong in (b"", b"123"):
-        sentences = passage_of(replace(hit, sentence_vectors=wrong), rows[1]).sentences
+        sentences = sentences_of(replace(hit, sentence_vectors=wrong), rows[1])
         assert [(one.start, one.end, one.similarity) for one in sentences] == [(0, 8, None), (9, 20, None)]
 
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from anabranch_artifacts import ArtifactStore
 from anabranch_bus import Bus
 from anabranch_faults import Fault
 from anabranch_observability import get_logger
 from anabranch_observability.names import retrieval as names
-from anabranch_retrieval.adapters.analysis import english
+from anabranch_retrieval.adapters.analysis import english, numbered
 from anabranch_retrieval.adapters.announcements import encoded
 from anabranch_retrieval.adapters.catalogue import MIGRATIONS, SCHEMA, SqlCatalogue
 from anabranch_retrieval.adapters.embedder import GrpcEmbedder
+from anabranch_retrieval.adapters.rerankers import ArtifactRerankers, load
 from anabranch_retrieval.application import (
     CheckModels,
     Embedder,
     IndexDocuments,
+    Ranking,
     Readiness,
     Reindexing,
     ReindexWorker,
@@ -24,12 +27,15 @@ from anabranch_retrieval.application import (
     Retrieve,
     VectorIndex,
 )
+from anabranch_retrieval.domain import Reranker
 from anabranch_retrieval.entrypoints import kafka, rpc
 from anabranch_retrieval.settings import Settings
 from anabranch_runtime import Service
 from anabranch_store import Database, OutboxRelay
 
 log = get_logger()
+
+_MAX_RERANKER = 64 * 2**20
 
 Closing = Callable[[], Awaitable[object]]
 
@@ -76,9 +82,15 @@ def wire(settings: Settings, *, bus: Bus, index: VectorIndex | None = None, embe
         strict=settings.unserved == "refuse",
     )
     indexing = IndexDocuments(index=index, catalogue=catalogue, embedder=embedder, grace=settings.reader_grace)
-    kafka.register(bus, indexing)
+    rerankers = _rerankers(settings)
+    kafka.register(bus, indexing, rerankers.route)
     reindexing = Reindexing(index=index, catalogue=catalogue, embedder=embedder, worker=reindexer)
-    retrieve = Retrieve(index=index, catalogue=catalogue, embedder=embedder)
+    retrieve = Retrieve(
+        index=index,
+        catalogue=catalogue,
+        embedder=embedder,
+        ranking=Ranking(terms=numbered(english()), rerankers=rerankers),
+    )
     service = Service(
         name="retrieval",
         bus=bus,
@@ -87,7 +99,7 @@ def wire(settings: Settings, *, bus: Bus, index: VectorIndex | None = None, embe
         background=[relay.run, remover.run, reindexer.run, readiness.watch],
         ready=[lambda: readiness.problem],
         draining=[relay.drain],
-        closing=[database.close, catalogue.close, *closing],
+        closing=[database.close, catalogue.close, rerankers.close, *closing],
     )
     return Wired(service=service, indexing=indexing)
 
@@ -115,6 +127,16 @@ def _index(settings: Settings) -> tuple[VectorIndex, list[Closing], list[Closing
 
     lance = LanceIndex(settings.lancedb_folder, analyse=english())
     return lance, [lance.connect], [lance.close]
+
+
+def _rerankers(settings: Settings) -> ArtifactRerankers:
+    store = ArtifactStore(settings.artifact_store, public_key=settings.public_key)
+
+    def fetched(version: str) -> Reranker:
+        artifact = store.fetch(version, into=settings.reranker_folder, max_bytes=_MAX_RERANKER)
+        return load(version, artifact.folder)
+
+    return ArtifactRerankers(fetched, patience=settings.reranker_timeout, again_after=settings.reranker_retry)
 
 
 def _told(work: str) -> Callable[[Fault], None]:

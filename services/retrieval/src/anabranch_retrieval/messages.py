@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Final, cast
 
 from anabranch.embedding.v1 import events_pb2 as embedding
@@ -42,7 +43,17 @@ def chunk_from_proto(chunk: ingestion.Chunk, part: embedding.ChunksEmbedded, doc
         source_uri=part.provenance.source_uri,
         metadata=dict(part.metadata),
         acl=tuple(part.acl),
+        changed_at=_changed_at(part.provenance),
     )
+
+
+def _changed_at(provenance: ingestion.Provenance) -> datetime | None:
+    if not provenance.HasField("changed_at"):
+        return None
+    try:
+        return provenance.changed_at.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):  # out of range: no date is better than no document
+        return None
 
 
 def chunk_to_proto(chunk: Chunk) -> ingestion.Chunk:

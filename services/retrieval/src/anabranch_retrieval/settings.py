@@ -63,6 +63,23 @@ class Settings(ServiceSettings):
         description="how long the edition before a reindex is kept up to date to go back to",
     )
 
+    artifacts: str = Field(default="", description="artifact store of rerankers: folder or URL; empty: in data")
+    public_key: Path | None = Field(
+        default=None, description="PEM file that rerankers are verified with; unset: every reranker is refused"
+    )
+    reranker_timeout: timedelta = Field(
+        default=timedelta(seconds=10),
+        gt=timedelta(0),
+        le=timedelta(minutes=1),
+        description="how long a search waits for a reranker that is being loaded, before it goes on without",
+    )
+    reranker_retry: timedelta = Field(
+        default=timedelta(seconds=5),
+        gt=timedelta(0),
+        le=timedelta(minutes=10),
+        description="how long a reranker that could not be loaded is not tried again",
+    )
+
     @property
     def database_url(self) -> str:
         """The database, with its default filled in."""
@@ -72,3 +89,13 @@ class Settings(ServiceSettings):
     def lancedb_folder(self) -> Path:
         """LanceDB's folder, with its default filled in."""
         return self.lancedb_dir or self.data / "lancedb"
+
+    @property
+    def artifact_store(self) -> str:
+        """The artifact store, with its default filled in."""
+        return self.artifacts or str(self.data / "artifacts")
+
+    @property
+    def reranker_folder(self) -> Path:
+        """Where verified copies of rerankers are kept."""
+        return self.data / "rerankers"

@@ -22,6 +22,8 @@ def pack(chunk: Chunk) -> bytes:
         acl=chunk.acl,
         provenance=ingestion.Provenance(source_uri=chunk.source_uri),
     )
+    if chunk.changed_at is not None:
+        kept.provenance.changed_at.FromDatetime(chunk.changed_at)
     return kept.SerializeToString()
 
 

@@ -2,7 +2,8 @@
 
 from anabranch_retrieval.application.indexing import IndexDocuments
 from anabranch_retrieval.application.models import CheckModels, Readiness
-from anabranch_retrieval.application.ports import Catalogue, Embedder, Shown, Staged, VectorIndex, Written
+from anabranch_retrieval.application.ports import Catalogue, Embedder, Rerankers, Shown, Staged, VectorIndex, Written
+from anabranch_retrieval.application.ranking import Ranked, Ranking
 from anabranch_retrieval.application.reindexing import Reindexing, ReindexWorker
 from anabranch_retrieval.application.removing import RemovalWorker
 from anabranch_retrieval.application.searching import Answer, Retrieve
@@ -13,10 +14,13 @@ __all__ = [
     "CheckModels",
     "Embedder",
     "IndexDocuments",
+    "Ranked",
+    "Ranking",
     "Readiness",
     "ReindexWorker",
     "Reindexing",
     "RemovalWorker",
+    "Rerankers",
     "Retrieve",
     "Shown",
     "Staged",

@@ -20,6 +20,7 @@ from anabranch_retrieval.domain import (
     Model,
     Reindex,
     Removal,
+    Reranker,
     Scored,
     Search,
 )
@@ -83,6 +84,13 @@ class Embedder(Protocol):
 
     async def models(self) -> list[Model]:
         """All models that are served, the default first."""
+
+
+class Rerankers(Protocol):
+    """Rerankers by version."""
+
+    async def get(self, version: str) -> Reranker | None:
+        """The reranker, loaded if need be; None when it cannot be had, or not in time. Raises nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

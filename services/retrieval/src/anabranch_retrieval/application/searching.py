@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 from anabranch_faults import Conflict, Invalid, NotFound
 from anabranch_retrieval.application.indexing import require_same
 from anabranch_retrieval.application.ports import Catalogue, Embedded, Embedder, Shown, VectorIndex
+from anabranch_retrieval.application.ranking import Ranked, Ranking
 from anabranch_retrieval.domain import (
+    CANDIDATES,
     Corpus,
     CorpusKey,
     Edition,
@@ -18,9 +20,10 @@ from anabranch_retrieval.domain import (
     Model,
     Passage,
     Question,
+    Reranker,
     Scored,
     Search,
-    passage_of,
+    sentences_of,
     without_near_duplicates,
 )
 
@@ -33,13 +36,18 @@ _KNOWN = 5_000  # passages kept in memory, all corpora together; about 5 KiB eac
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """Passages, best first, all of one moment: the corpus as of `generation`. Times in seconds."""
+    """Passages, best first, all of one moment: the corpus as of `generation`. Times in seconds.
+
+    reranker_version: the one applied; empty when none was asked for, or when it could not be had.
+    """
 
     passages: tuple[Passage, ...]
     generation: int
     embedding_version: str
     embed_seconds: float
-    search_seconds: float
+    search_seconds: float  # reranking included
+    reranker_version: str = ""
+    rerank_seconds: float = 0.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,6 +60,7 @@ class Retrieve:
     index: VectorIndex
     catalogue: Catalogue
     embedder: Embedder
+    ranking: Ranking
     _models: dict[CorpusKey, str] = field(default_factory=dict)
     _known: dict[CorpusKey, tuple[int, str, dict[str, Shown]]] = field(default_factory=dict)
 
@@ -64,24 +73,29 @@ class Retrieve:
         began = perf_counter()
         embedded, corpus, model = await self._prepare(question)
         embed_seconds = perf_counter() - began
+        wanted = question.settings.reranker_version
+        reranker = await self.ranking.rerankers.get(wanted) if wanted else None
         for attempt in range(_TRIES):
             edition = corpus.edition(model)
             require_same(edition, embedded.model)
-            hits = await self._hits(question, corpus, edition, embedded, settled=attempt == _TRIES - 1)
-            if hits is not None:
+            settled = attempt == _TRIES - 1
+            ranked = await self._ranked(question, corpus, edition, embedded, reranker, settled=settled)
+            if ranked is not None:
                 break
             # The corpus changed while it was searched, and a hit is of what was replaced: look again, as of now.
             corpus = await self._corpus(question.corpus)
             changed = await self._model(question, corpus)
             if changed != model:
                 model, embedded = changed, await self._embed(question.text, corpus, changed.version)
-        passages = tuple(passage_of(hit, embedded.vector) for hit in hits or ())
+        ranked = ranked or _plain(())
         return Answer(
-            passages=passages,
+            passages=_passages(ranked, question, embedded),
             generation=corpus.generation,
             embedding_version=model.version,
             embed_seconds=embed_seconds,
             search_seconds=perf_counter() - began - embed_seconds,
+            reranker_version=ranked.applied,
+            rerank_seconds=ranked.seconds,
         )
 
     async def _prepare(self, question: Question) -> tuple[Embedded, Corpus, Model]:
@@ -135,11 +149,20 @@ class Retrieve:
         self._models[question.corpus] = model.version
         return model
 
-    async def _hits(
-        self, question: Question, corpus: Corpus, edition: Edition, embedded: Embedded, *, settled: bool
-    ) -> list[Hit] | None:
+    async def _ranked(
+        self,
+        question: Question,
+        corpus: Corpus,
+        edition: Edition,
+        embedded: Embedded,
+        reranker: Reranker | None,
+        *,
+        settled: bool,
+    ) -> Ranked | None:
         """Search until enough is found; None when what was found is no longer, or not yet, what is to be seen."""
-        wanted = question.settings.top_k
+        ranking = question.with_features or reranker is not None
+        # Features compare candidates with each other, so the candidates do not depend on how many are returned.
+        wanted = max(question.settings.top_k, CANDIDATES) if ranking else question.settings.top_k
         limit = wanted + max(_SPARE, wanted // 2)
         while True:
             search = Search(
@@ -155,9 +178,17 @@ class Retrieve:
             shown = await self._shown(corpus, edition, [one.chunk_id for one in found])
             if not settled and any(one.changed > corpus.generation for one in shown.values()):
                 return None
-            hits = _best(found, shown, question)
-            if len(hits) >= wanted or len(found) < limit or limit >= _MAX_HITS:
-                return hits
+            visible = _visible(found, shown, question)
+            if ranking:
+                pool = list(visible)
+                ranked = self.ranking(pool, question, embedded.vector, reranker)
+                ranked = replace(ranked, hits=_chosen(ranked.hits, question))
+                enough = len(pool) >= CANDIDATES and len(ranked.hits) >= question.settings.top_k
+            else:
+                ranked = _plain(_chosen(visible, question))
+                enough = len(ranked.hits) >= wanted
+            if enough or len(found) < limit or limit >= _MAX_HITS:
+                return ranked
             limit *= _WIDER
 
     async def _shown(self, corpus: Corpus, edition: Edition, chunk_ids: Sequence[str]) -> dict[str, Shown]:
@@ -179,9 +210,9 @@ class Retrieve:
         return both
 
 
-def _best(found: Sequence[Scored], shown: dict[str, Shown], question: Question) -> list[Hit]:
+def _visible(found: Sequence[Scored], shown: dict[str, Shown], question: Question) -> Iterator[Hit]:
     readers = set(question.acl)
-    hits = (
+    return (
         Hit(found=one, chunk=known.chunk, sentence_vectors=known.sentence_vectors)
         for one in found
         if (known := shown.get(one.chunk_id)) is not None
@@ -189,9 +220,25 @@ def _best(found: Sequence[Scored], shown: dict[str, Shown], question: Question) 
         # The index has filtered by label already; what is secret is worth a second look.
         and (not known.chunk.acl or readers.intersection(known.chunk.acl))
     )
+
+
+def _chosen(hits: Iterable[Hit], question: Question) -> list[Hit]:
     if not question.settings.keep_duplicates:
-        hits = (hit for hit in without_near_duplicates(hits, text=lambda hit: hit.chunk.text))
+        hits = without_near_duplicates(hits, text=lambda hit: hit.chunk.text)
     return [hit for hit, _ in zip(hits, range(question.settings.top_k), strict=False)]
+
+
+def _plain(hits: Sequence[Hit]) -> Ranked:
+    return Ranked(hits=hits, marks={}, applied="", seconds=0.0)
+
+
+def _passages(ranked: Ranked, question: Question, embedded: Embedded) -> tuple[Passage, ...]:
+    passages = []
+    for hit in ranked.hits:
+        score, features = ranked.marks.get(hit.chunk.id, (None, ()))
+        sentences = sentences_of(hit, embedded.vector) if question.with_sentences else ()
+        passages.append(Passage(hit=hit, sentences=sentences, rerank_score=score, features=features))
+    return tuple(passages)
 
 
 def _unserved(corpus: Corpus, version: str, fault: Invalid) -> Conflict:

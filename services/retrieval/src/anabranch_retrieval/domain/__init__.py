@@ -14,7 +14,17 @@ from anabranch_retrieval.domain.documents import (
     Part,
 )
 from anabranch_retrieval.domain.duplicates import without_near_duplicates
+from anabranch_retrieval.domain.features import (
+    CANDIDATES,
+    FEATURE_SET,
+    FEATURES,
+    Terms,
+    Words,
+    features_of,
+    words_of,
+)
 from anabranch_retrieval.domain.fusion import Scored, fuse
+from anabranch_retrieval.domain.ranking import Reranker, order
 from anabranch_retrieval.domain.reindexing import Reindex, ReindexState
 from anabranch_retrieval.domain.results import (
     Hit,
@@ -23,10 +33,13 @@ from anabranch_retrieval.domain.results import (
     Search,
     SearchSettings,
     Sentence,
-    passage_of,
+    sentences_of,
 )
 
 __all__ = [
+    "CANDIDATES",
+    "FEATURES",
+    "FEATURE_SET",
     "MAX_VERSION",
     "Announcement",
     "Change",
@@ -45,11 +58,17 @@ __all__ = [
     "Reindex",
     "ReindexState",
     "Removal",
+    "Reranker",
     "Scored",
     "Search",
     "SearchSettings",
     "Sentence",
+    "Terms",
+    "Words",
+    "features_of",
     "fuse",
-    "passage_of",
+    "order",
+    "sentences_of",
     "without_near_duplicates",
+    "words_of",
 ]

@@ -6,6 +6,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,6 +111,7 @@ class Chunk:
     source_uri: str = ""
     metadata: Mapping[str, str]
     acl: tuple[str, ...] = ()
+    changed_at: datetime | None = None  # of the source, where it said so
 
     def __post_init__(self) -> None:
         """Refuses what cannot be stored or found again."""

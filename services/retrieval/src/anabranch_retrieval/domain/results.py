@@ -19,11 +19,15 @@ _INT8 = 127.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSettings:
-    """What the variant decides. alpha: weight of the vector half; embedding_version: empty for the current one."""
+    """What the variant decides.
+
+    alpha: weight of the vector half; embedding_version: empty for the current one; reranker_version: empty for none.
+    """
 
     alpha: float = 0.5
     top_k: int = 5
     embedding_version: str = ""
+    reranker_version: str = ""
     keep_duplicates: bool = False
 
     def __post_init__(self) -> None:
@@ -39,6 +43,7 @@ class Question:
     """One search by one reader.
 
     filters: all must match the document's metadata. acl: the reader's labels. document_ids: only these, when given.
+    with_features: passages bring their ranking features. with_sentences: and their sentences.
     """
 
     corpus: CorpusKey
@@ -47,6 +52,8 @@ class Question:
     filters: Mapping[str, str] = field(default_factory=dict)
     acl: tuple[str, ...] = ()
     document_ids: tuple[str, ...] = ()
+    with_features: bool = False
+    with_sentences: bool = True
 
     def __post_init__(self) -> None:
         """Refuses a blank or over-long query."""
@@ -89,24 +96,28 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
-    """A hit as the reader gets it."""
+    """A hit as the reader gets it. features: in the order of FEATURES; none where not asked for, or not a candidate."""
 
     hit: Hit
     sentences: tuple[Sentence, ...]
+    rerank_score: float | None = None
+    features: tuple[float, ...] = ()
 
 
-def passage_of(hit: Hit, query: NDArray[np.float32]) -> Passage:
-    """Adds to a hit how close each of its sentences is to the query vector (float32, norm 1)."""
+def sentences_of(hit: Hit, query: NDArray[np.float32]) -> tuple[Sentence, ...]:
+    """The hit's sentences, and how close each is to the query vector (float32, norm 1)."""
     spans = hit.chunk.sentences
     similarities: list[float | None] = [None] * len(spans)
     if hit.sentence_vectors and len(hit.sentence_vectors) == len(spans) * query.size:
-        rows = np.frombuffer(hit.sentence_vectors, dtype=np.int8).reshape(len(spans), query.size)
-        cosines = rows.astype(np.float32) @ query / _INT8
-        similarities = [min(max(cosine, -1.0), 1.0) for cosine in cosines.tolist()]
-    return Passage(
-        hit=hit,
-        sentences=tuple(
-            Sentence(start=start, end=end, similarity=similarity)
-            for (start, end), similarity in zip(spans, similarities, strict=True)
-        ),
+        similarities = cosines(hit.sentence_vectors, query).tolist()
+    return tuple(
+        Sentence(start=start, end=end, similarity=similarity)
+        for (start, end), similarity in zip(spans, similarities, strict=True)
     )
+
+
+def cosines(rows: bytes, query: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cosines of int8 rows (norm 127, rounded) with the query vector (float32, norm 1), -1 to 1."""
+    matrix = np.frombuffer(rows, dtype=np.int8).reshape(-1, query.size)
+    found: NDArray[np.float32] = matrix.astype(np.float32) @ query / _INT8
+    return found.clip(-1.0, 1.0)

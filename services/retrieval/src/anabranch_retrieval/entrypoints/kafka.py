@@ -1,13 +1,15 @@
-"""Chunks with vectors in, visible documents out (the announcements leave through the outbox)."""
+"""Chunks with vectors in, visible documents out (the announcements leave through the outbox); the routing beside."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Collection
 from datetime import timedelta
 
 import numpy as np
 
 from anabranch import topics
 from anabranch.embedding.v1.events_pb2 import ChunksEmbedded, EmbeddedChunk
+from anabranch.registry.v1.events_pb2 import RoutingChanged
 from anabranch_bus import Batch, Bus, Outcome, Record
 from anabranch_faults import Invalid, Transient
 from anabranch_observability import counter
@@ -20,8 +22,20 @@ _FLOAT = 4
 _STUCK_AFTER = timedelta(minutes=3)  # a batch of large parts that are embedded anew during a reindex
 
 
-def register(bus: Bus, index: IndexDocuments) -> None:
-    """Declare the handler of embedding.chunks.embedded."""
+Route = Callable[[str, Collection[str]], Awaitable[None]]
+
+
+def register(bus: Bus, index: IndexDocuments, route: Route) -> None:
+    """Declare the handler of embedding.chunks.embedded, and the reader of the routing.
+
+    route: is told the rerankers that a scope's variants name; at the start, and with every change.
+    """
+
+    @bus.table(topics.REGISTRY_ROUTING_CHANGED)
+    async def on_routing_changed(scope: str, message: RoutingChanged | None) -> None:
+        shares = message.shares if message is not None else ()
+        named = {share.variant.retrieval.reranker_version for share in shares}
+        await route(scope, sorted(named - {""}))
 
     @bus.subscriber(topics.EMBEDDING_CHUNKS_EMBEDDED, group=GROUP, max_records=64, stuck_after=_STUCK_AFTER)
     async def on_chunks_embedded(records: Batch[ChunksEmbedded]) -> Outcome[ChunksEmbedded]:

@@ -13,11 +13,20 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from anabranch.ingestion.v1 import events_pb2 as ingestion
 from anabranch.retrieval.v1 import retrieval_service_pb2 as pb
 from anabranch.retrieval.v1 import retrieval_service_pb2_grpc as stubs
-from anabranch_faults import Invalid
-from anabranch_observability import histogram
+from anabranch_observability import counter, histogram
 from anabranch_observability.names import retrieval as names
 from anabranch_retrieval.application import Reindexing, Retrieve
-from anabranch_retrieval.domain import Corpus, CorpusKey, Passage, Question, Reindex, ReindexState, SearchSettings
+from anabranch_retrieval.domain import (
+    FEATURE_SET,
+    FEATURES,
+    Corpus,
+    CorpusKey,
+    Passage,
+    Question,
+    Reindex,
+    ReindexState,
+    SearchSettings,
+)
 from anabranch_retrieval.messages import chunk_to_proto
 from anabranch_rpc import Servicer
 
@@ -27,6 +36,8 @@ ListCorpora = Callable[[str], Awaitable[list[Corpus]]]
 _DEFAULT_TOP_K = 5
 _EMBED = histogram(names.EMBED_SECONDS)
 _SEARCH = histogram(names.SEARCH_SECONDS)
+_RERANK = histogram(names.RERANK_SECONDS)
+_RERANKED = counter(names.RERANKED)
 _STATES = {
     ReindexState.BACKFILLING: pb.REINDEX_STATE_BACKFILLING,
     ReindexState.CATCHING_UP: pb.REINDEX_STATE_CATCHING_UP,
@@ -47,15 +58,23 @@ class RetrievalServicer(stubs.RetrievalServiceServicer):
 
     async def Retrieve(self, request: pb.RetrieveRequest, context: Context) -> pb.RetrieveResponse:  # noqa: ARG002, N802  the contract's signature
         """Best passages."""
-        answer = await self._retrieve(question_from(request))
+        question = question_from(request)
+        answer = await self._retrieve(question)
         _EMBED.observe(answer.embed_seconds)
         _SEARCH.observe(answer.search_seconds)
+        if question.settings.reranker_version:
+            _RERANK.observe(answer.rerank_seconds)
+            _RERANKED.labels(outcome="applied" if answer.reranker_version else "not_applied").inc()
         return pb.RetrieveResponse(
-            passages=[passage_to_proto(passage) for passage in answer.passages],
+            passages=[passage_to_proto(passage, rank) for rank, passage in enumerate(answer.passages, start=1)],
             index_generation=answer.generation,
             embedding_version=answer.embedding_version,
             embed_time=_duration(answer.embed_seconds),
             search_time=_duration(answer.search_seconds),
+            reranker_version=answer.reranker_version,
+            feature_set=FEATURE_SET if question.with_features else "",
+            feature_names=FEATURES if question.with_features else (),
+            rerank_time=_duration(answer.rerank_seconds) if answer.rerank_seconds else None,
         )
 
     async def ListCorpora(self, request: pb.ListCorporaRequest, context: Context) -> pb.ListCorporaResponse:  # noqa: ARG002, N802  the contract's signature
@@ -92,13 +111,11 @@ def question_from(request: pb.RetrieveRequest) -> Question:
     settings = SearchSettings()
     if request.HasField("settings"):
         given = request.settings
-        if given.reranker_version:
-            problem = f"there is no reranker {given.reranker_version}: leave it empty"
-            raise Invalid(problem, field="settings.reranker_version", reason="NO_RERANKER")
         settings = SearchSettings(
             alpha=given.alpha,
             top_k=given.top_k or _DEFAULT_TOP_K,
             embedding_version=given.embedding_version,
+            reranker_version=given.reranker_version,
             keep_duplicates=given.keep_duplicates,
         )
     return Question(
@@ -108,11 +125,13 @@ def question_from(request: pb.RetrieveRequest) -> Question:
         filters=dict(request.filters),
         acl=tuple(request.acl),
         document_ids=tuple(request.document_ids),
+        with_features=request.with_features,
+        with_sentences=not request.without_sentences,
     )
 
 
-def passage_to_proto(passage: Passage) -> pb.Passage:
-    """A passage with all that is known of it."""
+def passage_to_proto(passage: Passage, rank: int) -> pb.Passage:
+    """A passage with all that is known of it, and its place."""
     hit = passage.hit
     document = hit.chunk.document
     chunk = chunk_to_proto(hit.chunk)
@@ -145,6 +164,9 @@ def passage_to_proto(passage: Passage) -> pb.Passage:
             )
             for sentence in passage.sentences
         ],
+        rank=rank,
+        rerank_score=passage.rerank_score or 0.0,
+        features=passage.features,
     )
 
 

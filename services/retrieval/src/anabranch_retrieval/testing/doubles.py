@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from anabranch_faults import Invalid, Unreachable
 from anabranch_retrieval.application.ports import Embedded
 from anabranch_retrieval.domain import (
+    FEATURES,
     Chunk,
     CorpusKey,
     DocumentKey,
@@ -21,6 +22,7 @@ from anabranch_retrieval.domain import (
     Entry,
     Model,
     Part,
+    Reranker,
     Scored,
     Search,
     fuse,
@@ -143,6 +145,30 @@ class HashEmbedder:
             if one.version == name:
                 return one
         raise Invalid(f"there is no embedding version {version}", field="version", reason="UNKNOWN_VERSION")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureReranker:
+    """A reranker that goes by one feature, the higher the better; `factor` -1 turns that round."""
+
+    version: str
+    feature: str
+    factor: float = 1.0
+
+    def score(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """As the protocol says."""
+        return features[:, FEATURES.index(self.feature)].astype(np.float64) * self.factor
+
+
+@dataclass(slots=True)
+class HeldRerankers:
+    """The Rerankers port over those it is given."""
+
+    held: dict[str, Reranker] = field(default_factory=dict)
+
+    async def get(self, version: str) -> Reranker | None:
+        """As the port says."""
+        return self.held.get(version)
 
 
 @dataclass(slots=True)

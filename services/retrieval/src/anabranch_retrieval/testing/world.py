@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from sqlalchemy import text as sql
 
 from anabranch.retrieval.v1.events_pb2 import DocumentIndexed
 from anabranch_faults import Fault
+from anabranch_retrieval.adapters.analysis import english, numbered
 from anabranch_retrieval.adapters.catalogue import SqlCatalogue
 from anabranch_retrieval.application import (
     IndexDocuments,
+    Ranking,
     Reindexing,
     ReindexWorker,
     RemovalWorker,
@@ -25,7 +27,7 @@ from anabranch_retrieval.domain import (
     Question,
     SearchSettings,
 )
-from anabranch_retrieval.testing.doubles import HashEmbedder, MemoryIndex, document_of, model, part_of
+from anabranch_retrieval.testing.doubles import HashEmbedder, HeldRerankers, MemoryIndex, document_of, model, part_of
 from anabranch_store import Database
 
 _ONE = model("hash-one")
@@ -40,6 +42,7 @@ class World:
     catalogue: SqlCatalogue
     index: MemoryIndex
     embedder: HashEmbedder
+    rerankers: HeldRerankers = field(default_factory=HeldRerankers)
 
     def __post_init__(self) -> None:
         """Wires the use cases."""
@@ -47,7 +50,12 @@ class World:
         self.indexing = IndexDocuments(
             index=index, catalogue=catalogue, embedder=embedder, grace=timedelta(0), patience=(timedelta(0),)
         )
-        self.retrieve = Retrieve(index=index, catalogue=catalogue, embedder=embedder)
+        self.retrieve = Retrieve(
+            index=index,
+            catalogue=catalogue,
+            embedder=embedder,
+            ranking=Ranking(terms=numbered(english()), rerankers=self.rerankers),
+        )
         self.remover = RemovalWorker(index=index, catalogue=catalogue)
         self.reindexer = ReindexWorker(
             index=index, catalogue=catalogue, embedder=embedder, pause=timedelta(milliseconds=10)
