@@ -17,7 +17,8 @@ __all__ = ["build_ranking_dataset", "propensities_of"]
 _ENOUGH_RANDOMISED: Final = 200
 """From here on, ranks drawn by lot tell the propensities alone."""
 _MOST_WEIGHT: Final = 3.0
-"""An inverse propensity is clipped here: a few judgments of deep ranks must not be the whole data set."""
+"""An inverse propensity is clipped here: a few judgments of deep ranks must not be the whole data set. Its root is
+taken: what is judged was looked at, so the full inverse would buy nothing for the variance it brings."""
 _MOST_OF_A_DOCUMENT: Final = 0.02
 """Share of all weight that the judgments of one document may have: nobody gets to push one."""
 _FEWEST: Final = 20
@@ -43,7 +44,7 @@ def build_ranking_dataset(
     propensities = propensities_of(spoken)
     screened = screen(spoken) if spoken else None
     trusted = [] if screened is None else list(zip(spoken, screened.trust.tolist(), strict=True))
-    kept = [(one, trust / propensities.get(one.shown_rank, 1.0)) for one, trust in trusted if trust > 0]
+    kept = [(one, trust / math.sqrt(propensities.get(one.shown_rank, 1.0))) for one, trust in trusted if trust > 0]
     kept = [(one, min(weight, _MOST_WEIGHT)) for one, weight in kept]
     kept += [(one, 1.0) for one in capped if one.source == GOLD]
     if min((one.label for one, _ in kept), default=0) > 0.5 or max((one.label for one, _ in kept), default=0) <= 0.5:  # noqa: PLR2004  the middle

@@ -21,6 +21,7 @@ _HONEST, _RANDOM, _INVERSE = 0.80, 0.12, 0.08
 _LEAST, _MOST = 0.02, 0.35
 """Bounds of the noise of honest users: a population that is wrong more often than this teaches nothing."""
 _STILL: Final = 1e-6
+_SUREST: Final = 0.7
 _LEAST_TRUST: Final = 0.2
 """Below this trust a user's judgments are left out."""
 
@@ -67,7 +68,11 @@ def screen(judgments: Sequence[Judgment]) -> Screened:
         evidence = np.exp(evidence - evidence.max(axis=0))
         by_user = evidence[0] / evidence.sum(axis=0)
         trust = np.where(by_user < _LEAST_TRUST, 0.0, by_user)[users]
-        noise = float(np.clip(np.average(1 - agrees, weights=trust + 1e-9), _LEAST, _MOST))
+        # Where the regression is surest, a label that contradicts it is mostly the label's fault; elsewhere what the
+        # features cannot tell would count as noise.
+        surest = np.abs(told - 0.5) >= np.quantile(np.abs(told - 0.5), _SUREST)
+        wrong = np.where(told > 0.5, 1 - labels, labels)  # noqa: PLR2004  the middle
+        noise = float(np.clip(np.average(wrong, weights=trust * surest + 1e-9), _LEAST, _MOST))
     return Screened(trust=trust, noise=noise)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,8 +15,10 @@ from anabranch_training.domain import FEATURE_SET, RF1, LinearScore, RankingData
 
 __all__ = ["score_rows", "train_reranker"]
 
-_RIDGES: Final = (1000.0, 300.0, 100.0, 30.0, 10.0)
+_RIDGES: Final = (1000.0, 300.0, 100.0, 20.0, 5.0)
 """From nearly the present order to nearly what the labels say."""
+_USUAL: Final = 20.0
+"""Taken unless another is better by a standard error: on few noisy pairs the best of five is mostly luck."""
 _FOLDS: Final = 5
 _MANY: Final = 10_000
 """Rows from which on trees are tried: below, they learn the noise."""
@@ -27,6 +29,25 @@ _FEWEST_QUESTIONS: Final = 5
 class _Way:
     name: str
     fit: Callable[[Table], LinearScore | TreeScore]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reached:
+    """By question, in the same order for every way."""
+
+    right: Floats
+    whole: Floats
+
+    @property
+    def value(self) -> float:
+        return float(self.right.sum() / self.whole.sum()) if self.whole.sum() else 0.5
+
+    def lead_over(self, other: _Reached) -> tuple[float, float]:
+        """How much better this is, and the standard error of that; questions are independent, their pairs are not."""
+        total = float(self.whole.sum()) or 1.0
+        lead = self.value - other.value
+        spread = self.right - other.right - lead * self.whole
+        return lead, float(np.sqrt((spread**2).sum())) / total
 
 
 def train_reranker(
@@ -45,11 +66,12 @@ def train_reranker(
         raise Invalid(f"has under {_FEWEST_QUESTIONS} questions", field="dataset", reason="TOO_FEW")
     if everything.labels.min() > 0.5 or everything.labels.max() <= 0.5:  # noqa: PLR2004  the middle
         raise Invalid("has one label only", field="dataset", reason="ONE_LABEL")
-    ways = _ways(feature_names, noise=dataset.noise, seed=seed, many=len(rows) >= _MANY, reverse=reverse)
-    reached = {way.name: _cross_validated(way, inside, seed=seed) for way in ways}
-    # The first best wins: ways are ordered from the present order outwards.
-    chosen = max(ways, key=lambda way: round(reached[way.name], 3))
-    metrics = {f"cv_concordance.{name}": value for name, value in reached.items()}
+    many = len(rows) >= _MANY
+    ways = _ways(feature_names, noise=dataset.noise, seed=seed, many=many, reverse=reverse)
+    reached = {way.name: _cross_validated(way, inside, seed=seed, many=many) for way in ways}
+    chosen = _chosen(ways, reached, margin=0.0 if many else 1.0)
+    kind = "ndcg10" if many else "concordance"
+    metrics = {f"cv_{kind}.{name}": found.value for name, found in reached.items()}
     metrics |= _held_out(chosen, inside, dataset, feature_names, reverse=reverse)
     score = chosen.fit(everything)
     return TrainedReranker(
@@ -75,17 +97,27 @@ def _ways(names: tuple[str, ...], *, noise: float, seed: int, many: bool, revers
     return [*ways, _Way(name="lambdamart", fit=lambda table: trees.fit(table, names, seed=seed))] if many else ways
 
 
-def _cross_validated(way: _Way, table: Table, *, seed: int) -> float:
+def _chosen(ways: list[_Way], reached: Mapping[str, _Reached], *, margin: float) -> _Way:
+    usual = next(way for way in ways if way.name == f"ridge {_USUAL:g}")
+    best = max(ways, key=lambda way: reached[way.name].value)
+    lead, error = reached[best.name].lead_over(reached[usual.name])
+    return best if lead > margin * error else usual
+
+
+def _cross_validated(way: _Way, table: Table, *, seed: int, many: bool) -> _Reached:
+    # nDCG needs most of a question's candidates labelled; of a handful, only pairs can be compared.
     questions = int(table.questions.max()) + 1
     fold = np.random.default_rng(seed).permutation(questions) % _FOLDS
-    right = whole = 0.0
+    right, whole = [], []
     for number in range(_FOLDS):
         out = fold[table.questions] == number
         rest = table.where(~out)
         model, left = way.fit(rest), table.where(out)
-        good, all_pairs = left.concordance(score_rows(model, left.features))
-        right, whole = right + good, whole + all_pairs
-    return right / whole if whole else 0.5
+        told = score_rows(model, left.features)
+        good, all_of_it = left.gain(told) if many else left.concordance(told)
+        right.append(good)
+        whole.append(all_of_it)
+    return _Reached(right=np.concatenate(right), whole=np.concatenate(whole))
 
 
 def _held_out(
@@ -98,6 +130,6 @@ def _held_out(
     present = outside.features[:, names.index(linear.PRIOR)] if linear.PRIOR in names else np.zeros(len(outside.labels))
     for name, told in (("before", present), ("after", score_rows(way.fit(inside), outside.features))):
         right, whole = outside.concordance(told)
-        if whole:
-            found[f"held_out_concordance.{name}"] = right / whole
+        if whole.sum():
+            found[f"held_out_concordance.{name}"] = float(right.sum() / whole.sum())
     return found

@@ -35,7 +35,7 @@ _NEVER_WORSE: Final = frozenset(
 )
 """More of these never makes a passage less relevant: their weights stay at or above 0, whatever the labels say."""
 _CLIP: Final = 6.0
-_INTERCEPTS: Final = 1.0
+_INTERCEPTS: Final = 0.3
 """Precision of the questions' own levels: some questions have many right passages, some none."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,21 +51,36 @@ class Table:
             documents=np.unique(self.documents[chosen], return_inverse=True)[1].astype(np.int64),
         )
 
-    def concordance(self, scores: Floats) -> tuple[float, float]:
-        """Pairs of one question with differing labels: the weight of those in the right order, and of all.
+    def concordance(self, scores: Floats) -> tuple[Floats, Floats]:
+        """By question, of its pairs with differing labels: the weight of those in the right order, and of all.
 
         A tie counts half. A question's pairs together weigh as much as its judgments, not as their square.
         """
-        right = whole = 0.0
-        starts = np.flatnonzero(np.diff(self.questions, prepend=-1))
-        for start, end in zip(starts, [*starts[1:], len(scores)], strict=True):
+        right, whole = [], []
+        for start, end in self._spans():
             labels, weights, told = self.labels[start:end], self.weights[start:end], scores[start:end]
             better = labels[:, None] - labels[None, :]
-            weight = np.where(better > 0, better * weights[:, None] * weights[None, :], 0) / max(1, end - start)
+            weight = np.where(better > 0, better * weights[:, None] * weights[None, :], 0) / (end - start)
             ahead = np.sign(told[:, None] - told[None, :]) / 2 + 0.5
-            right += float((weight * ahead).sum())
-            whole += float(weight.sum())
-        return right, whole
+            right.append(float((weight * ahead).sum()))
+            whole.append(float(weight.sum()))
+        return np.array(right), np.array(whole)
+
+    def gain(self, scores: Floats, *, at: int = 10) -> tuple[Floats, Floats]:
+        """By question: its nDCG@at, and 1; both 0 where nothing is relevant."""
+        reached, counted = [], []
+        discounts = 1 / np.log2(np.arange(2, at + 2))
+        for start, end in self._spans():
+            labels = self.labels[start:end]
+            found = labels[np.argsort(-scores[start:end], kind="stable")[:at]]
+            best = float(np.sort(labels)[::-1][:at] @ discounts[: len(found)])
+            reached.append(float(found @ discounts[: len(found)]) / best if best > 0 else 0.0)
+            counted.append(float(best > 0))
+        return np.array(reached), np.array(counted)
+
+    def _spans(self) -> list[tuple[int, int]]:
+        starts = np.flatnonzero(np.diff(self.questions, prepend=-1)).tolist()
+        return list(itertools.pairwise([*starts, len(self.labels)]))
 
 
 def _numbers(names: Sequence[str]) -> Ints:
