@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from pathlib import Path
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from anabranch_runtime import ServiceSettings
+
+__all__ = ["Settings"]
 
 
 class Settings(ServiceSettings):
@@ -17,4 +21,40 @@ class Settings(ServiceSettings):
         frozen=True, extra="forbid", validate_default=True, env_prefix="ANABRANCH_TRAINING_"
     )
 
-    most_corpora: int = Field(default=10_000, ge=1, description="corpora counted apart; further ones are refused")
+    database: str = Field(
+        default="",
+        description="feedback and runs: sqlite:////path or postgresql://...; empty: a file in the data folder",
+    )
+    retrieval: str = Field(min_length=1, description="retrieval: host:port or unix:/path, several with commas")
+    registry: str = Field(min_length=1, description="registry: as above")
+    feedback: str = Field(default="", description="feedback: as above; not called yet")
+    artifacts: str = Field(default="", description="artifact store: folder or url; empty: `artifacts` beside the data")
+    signing_key: Path | None = Field(
+        default=None, description="PEM key that models are signed with; without one, retrieval refuses them"
+    )
+    runs_at_once: int = Field(default=1, ge=1, le=16, description="runs at the same time; of one corpus always one")
+    look_every: timedelta = Field(
+        default=timedelta(seconds=1), gt=timedelta(), description="how often schedules and the queue are looked at"
+    )
+    run_memory_bytes: int = Field(default=2 * 1024**3, ge=256 * 1024**2, description="address space of a run")
+    run_cpu: timedelta = Field(default=timedelta(minutes=10), gt=timedelta(), description="processor time of a run")
+    run_time: timedelta = Field(default=timedelta(minutes=20), gt=timedelta(), description="time of a run")
+    run_nice: int = Field(default=5, ge=0, le=19, description="how far a run stands back for other processes")
+    run_attempts: int = Field(default=3, ge=1, le=10, description="processes a run gets when they are killed")
+
+    @property
+    def database_url(self) -> str:
+        """The database to use."""
+        return self.database or f"sqlite:///{(self.data / 'training.db').absolute()}"
+
+    @property
+    def artifacts_root(self) -> str:
+        """The artifact store to use."""
+        return self.artifacts or str((self.data / "artifacts").absolute())
+
+    @field_validator("database")
+    @classmethod
+    def _kind(cls, value: str) -> str:
+        if value and not value.startswith(("sqlite:", "postgresql:")):
+            raise ValueError("a database url begins with sqlite: or postgresql:")
+        return value
