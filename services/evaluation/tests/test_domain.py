@@ -1,11 +1,100 @@
 from __future__ import annotations
 
+import random
+from datetime import timedelta
+from typing import Any
+
 import pytest
 
-from anabranch_evaluation.domain.fates import Fate
-from anabranch_faults import Invalid
+from anabranch_evaluation.domain.golden import GoldenQuestion, GoldenSet
+from anabranch_evaluation.domain.grounding import groundedness
+from anabranch_evaluation.domain.ranking import Hit, ranking
+from anabranch_evaluation.domain.runs import Scored, summary
+from anabranch_evaluation.domain.squad import exact_match, token_f1
+from anabranch_faults import Invalid, TooLarge
 
 
-def test_a_fate_of_no_document_names_the_field_at_fault() -> None:
-    with pytest.raises(Invalid, match=r"document\.corpus"):
-        Fate(tenant="t", corpus="", state="queryable")
+def golden(*questions: GoldenQuestion, **changes: Any) -> GoldenSet:
+    usual: dict[str, Any] = {"tenant": "t", "name": "g", "corpus": "c", "slices": ("group",)}
+    return GoldenSet(**{**usual, **changes}, questions=questions)
+
+
+def question(number: int, **changes: Any) -> GoldenQuestion:
+    usual: dict[str, Any] = {"question_id": f"q{number}", "text": f"text {number}", "documents": {f"d{number}": 1}}
+    return GoldenQuestion(**{**usual, **changes})
+
+
+def test_the_version_of_a_golden_set_follows_from_its_content_in_any_order() -> None:
+    one = golden(question(1), question(2))
+    assert one.version == golden(question(2), question(1), name="other").version
+    assert one.version != golden(question(1), question(3)).version
+    assert GoldenSet.from_canonical(one.canonical(), tenant="t", name="g").canonical() == one.canonical()
+
+
+@pytest.mark.parametrize(
+    ("broken", "field"),
+    [
+        (golden(), "questions"),
+        (golden(question(1), name="Not"), "name"),
+        (golden(question(1), corpus=""), "corpus"),
+        (golden(question(1), question(1)), "questions[1].question_id"),
+        (golden(question(1, text=" ")), "questions[0].text"),
+        (golden(question(1, documents={"d": 0})), "questions[0].relevant_documents"),
+        (golden(question(1, documents={})), "questions[0]"),
+        (golden(question(1, metadata={str(n): "" for n in range(17)})), "questions[0].metadata"),
+    ],
+)
+def test_a_golden_set_that_measures_nothing_is_refused_by_field(broken: GoldenSet, field: str) -> None:
+    with pytest.raises((Invalid, TooLarge)) as refused:
+        broken.check()
+    assert refused.value.field == field
+
+
+def test_a_document_stands_where_its_best_chunk_does_and_only_once() -> None:
+    hits = [Hit(document_id=d, chunk_id=c, text="") for d, c in (("a", "a1"), ("b", "b1"), ("a", "a2"), ("c", "c1"))]
+    assert ranking(hits, of_chunks=False) == ["a", "b", "c"]
+    assert ranking(hits, of_chunks=True) == ["a1", "b1", "a2", "c1"]
+
+
+def test_equal_scores_give_equal_bits_in_any_order() -> None:
+    draw = random.Random(1)  # noqa: S311  for scores, which are no secret
+    questions = [question(n, metadata={"group": str(n % 3)}) for n in range(80)]
+    scored = {
+        one.question_id: Scored(scores={"ndcg@10": draw.random()}, latency=timedelta(seconds=draw.random()))
+        for one in questions
+    }
+    first = summary(golden(*questions), scored)
+    keys = list(scored)
+    draw.shuffle(keys)
+    draw.shuffle(questions)
+    assert summary(golden(*questions), {key: scored[key] for key in keys}) == first
+
+
+def test_answers_are_matched_as_squad_does() -> None:
+    assert exact_match("The Eiffel Tower!", "eiffel tower") == 1.0
+    assert token_f1("in the year 1889", "1889") == pytest.approx(0.5)
+    assert token_f1("", "1889") == 0.0
+
+
+PASSAGES = ["The tower was finished in 1889. It is 330 metres tall.", "Maria Oliveira designed the harbour in Porto."]
+
+
+@pytest.mark.parametrize(
+    ("answer", "contradiction"),
+    [
+        ("The tower was finished in 1889.", ()),
+        ("The tower was finished in 1925.", ("number",)),
+        ("The tower was not finished in 1889.", ("negation",)),
+        ("The tower was finished in 1889 by Gustave.", ("name",)),
+    ],
+)
+def test_an_answer_is_held_against_numbers_negations_and_names(answer: str, contradiction: tuple[str, ...]) -> None:
+    found = groundedness(answer, PASSAGES)
+    (sentence,) = found.sentences
+    assert sentence.contradictions == contradiction
+    assert sentence.passage == 0
+    assert found.score == 1.0 if not contradiction else found.score <= 0.5
+
+
+def test_an_answer_from_elsewhere_is_not_grounded() -> None:
+    assert groundedness("Bananas ripen quickly near apples.", PASSAGES).score == 0.0

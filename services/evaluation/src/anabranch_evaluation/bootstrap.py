@@ -1,16 +1,72 @@
-"""The composition root: the one file that names concrete classes."""
+"""The composition root: the one place that names concrete classes."""
 
 from __future__ import annotations
 
+import asyncio
+
 from anabranch_bus import Bus
-from anabranch_evaluation.adapters.memory import MemoryTally
-from anabranch_evaluation.application import CountFates, Tally
-from anabranch_evaluation.entrypoints import kafka
+from anabranch_evaluation.adapters.gates import SqlGates
+from anabranch_evaluation.adapters.golden_sets import SqlGoldenSets
+from anabranch_evaluation.adapters.judging import LibraryJudge
+from anabranch_evaluation.adapters.neighbours import GrpcSearch, GrpcVariants, GrpcWriter
+from anabranch_evaluation.adapters.runs import SqlRuns
+from anabranch_evaluation.application.datasets import KeepGoldenSets
+from anabranch_evaluation.application.gating import DecideGates
+from anabranch_evaluation.application.reading import ReadRuns
+from anabranch_evaluation.application.running import RunVariant
+from anabranch_evaluation.entrypoints import kafka, rpc
 from anabranch_evaluation.settings import Settings
+from anabranch_rpc import connect
 from anabranch_runtime import Service
+from anabranch_store import Database, OutboxRelay
+
+__all__ = ["build", "database_of"]
 
 
-def build(settings: Settings, *, bus: Bus, tally: Tally | None = None) -> Service:
-    """Wires the service; starts nothing."""
-    kafka.register(bus, CountFates(tally=tally or MemoryTally(most_corpora=settings.most_corpora)))
-    return Service(name="evaluation", bus=bus)
+def database_of(url: str) -> Database:
+    """Return evaluation's database at `url`."""
+    return Database(url, schema="evaluation", migrations="anabranch_evaluation.adapters.migrations")
+
+
+def build(settings: Settings, *, bus: Bus) -> Service:
+    """Wire the service; start nothing."""
+    database = database_of(settings.database_url)
+    channels = {target: connect(target) for target in {settings.retrieval, settings.generation, settings.registry}}
+    sets, runs = SqlGoldenSets(database), SqlRuns(database)
+    search, variants = GrpcSearch(channels[settings.retrieval]), GrpcVariants(channels[settings.registry])
+    run = RunVariant(
+        sets=sets,
+        runs=runs,
+        search=search,
+        writer=GrpcWriter(channels[settings.generation]),
+        variants=variants,
+        judge=LibraryJudge(),
+        at_once=settings.questions_at_once,
+    )
+    gates = SqlGates(database, encode=kafka.encoded_gate)
+    decide = DecideGates(sets=sets, gates=gates, search=search, variants=variants, runs=run)
+    kafka.register_gates(bus, decide)
+    relay = OutboxRelay(database, bus.publish_encoded)
+
+    async def abandon() -> None:
+        await runs.abandon("the service was restarted while it ran")
+
+    async def disconnect() -> None:
+        await asyncio.gather(*(channel.close() for channel in channels.values()))
+
+    return Service(
+        name="evaluation",
+        bus=bus,
+        rpc=[
+            rpc.servicer(
+                rpc.UseCases(
+                    sets=KeepGoldenSets(sets=sets), run=run, read=ReadRuns(runs=runs, sets=sets), decide=decide
+                )
+            )
+        ],
+        larger_messages={"PutDataset": rpc.PUT_BYTES},
+        starting=[database.migrate, abandon],
+        background=[relay.run],
+        draining=[run.stop],
+        closing=[database.close, disconnect],
+    )

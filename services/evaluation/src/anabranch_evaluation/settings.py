@@ -1,13 +1,15 @@
-"""What the service can be told."""
+"""What evaluation can be told."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from anabranch_runtime import ServiceSettings
+
+__all__ = ["Settings"]
 
 
 class Settings(ServiceSettings):
@@ -17,4 +19,23 @@ class Settings(ServiceSettings):
         frozen=True, extra="forbid", validate_default=True, env_prefix="ANABRANCH_EVALUATION_"
     )
 
-    most_corpora: int = Field(default=10_000, ge=1, description="corpora counted apart; further ones are refused")
+    retrieval: str = Field(min_length=1, description="retrieval: host:port or unix:/path, several with commas")
+    generation: str = Field(min_length=1, description="generation: as above")
+    registry: str = Field(min_length=1, description="registry: as above")
+    database: str = Field(
+        default="",
+        description="what it keeps: sqlite:////path or postgresql://...; empty: a file in the data folder",
+    )
+    questions_at_once: int = Field(default=4, ge=1, le=64, description="questions of one run asked at the same time")
+
+    @property
+    def database_url(self) -> str:
+        """The database to use."""
+        return self.database or f"sqlite:///{(self.data / 'evaluation.db').absolute()}"
+
+    @field_validator("database")
+    @classmethod
+    def _kind(cls, value: str) -> str:
+        if value and not value.startswith(("sqlite:", "postgresql:")):
+            raise ValueError("a database url begins with sqlite: or postgresql:")
+        return value

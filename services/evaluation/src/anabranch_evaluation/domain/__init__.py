@@ -1,1 +1,1 @@
-"""What the service knows about, with no transport in sight."""
+"""What the service knows: golden sets, runs, gates, experiments and their statistics. No transport, no storage."""

@@ -1,0 +1,60 @@
+"""Scores by the libraries that others use: ir-measures for rankings, rouge-score and sacrebleu for answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import ir_measures
+from ir_measures import RR, P, Qrel, R, ScoredDoc, nDCG
+from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]  # it carries no types
+from sacrebleu.metrics.chrf import CHRF
+
+from anabranch_evaluation.application.ports import Written
+from anabranch_evaluation.domain.golden import GoldenQuestion
+from anabranch_evaluation.domain.grounding import groundedness
+from anabranch_evaluation.domain.squad import exact_match, token_f1
+
+_MEASURES: Final = {"nDCG@10": "ndcg@10", "RR@10": "mrr@10", "R@10": "recall@10", "P@5": "precision@5"}
+
+
+class LibraryJudge:
+    """As the port says."""
+
+    def __init__(self) -> None:
+        """Loads nothing from outside."""
+        self._measures = [nDCG @ 10, RR @ 10, R @ 10, P @ 5]
+        self._rouge = RougeScorer(["rougeL"], use_stemmer=False)
+        self._chrf = CHRF()
+
+    def rankings(
+        self, ranked: Mapping[str, Sequence[str]], relevant: Mapping[str, Mapping[str, int]]
+    ) -> Mapping[str, Mapping[str, float]]:
+        """As in the port."""
+        scores: dict[str, dict[str, float]] = {key: dict.fromkeys(_MEASURES.values(), 0.0) for key in sorted(relevant)}
+        qrels = [Qrel(key, found, relevance) for key in scores for found, relevance in sorted(relevant[key].items())]
+        # Falling scores: the library sorts by them, and the rank is what counts.
+        run = [
+            ScoredDoc(key, found, float(len(ranked[key]) - place))
+            for key in scores
+            for place, found in enumerate(ranked.get(key, ()))
+        ]
+        for one in ir_measures.iter_calc(self._measures, qrels, run):
+            scores[one.query_id][_MEASURES[str(one.measure)]] = float(one.value)
+        return scores
+
+    def answer(self, question: GoldenQuestion, written: Written, contexts: Sequence[str]) -> Mapping[str, float]:
+        """As in the port."""
+        scores = {"abstention": float(written.abstained == question.unanswerable)}
+        if written.text and not written.abstained and contexts:
+            scores["groundedness"] = groundedness(written.text, contexts).score
+        if question.answers and not question.unanswerable:
+            # An abstention is no answer, whatever words it is put in.
+            text = "" if written.abstained else written.text
+            scores["em"] = max(exact_match(text, right) for right in question.answers)
+            scores["f1"] = max(token_f1(text, right) for right in question.answers)
+            scores["rouge_l"] = max(
+                float(self._rouge.score(right, text)["rougeL"].fmeasure) for right in question.answers
+            )
+            scores["chrf"] = self._chrf.sentence_score(text, list(question.answers)).score / 100
+        return scores

@@ -1,0 +1,117 @@
+"""The tables as queries see them; migrations make them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Boolean, Column, Float, Integer, LargeBinary, MetaData, String, Table, Text
+
+from anabranch_store import UtcDateTime
+
+__all__ = ["ANSWERS", "DECISIONS", "GATES", "GOLDEN_SETS", "OPINIONS", "RUNS", "SCORES"]
+
+_METADATA: Final = MetaData()
+_SERIAL: Final = BigInteger().with_variant(Integer(), "sqlite")
+
+GOLDEN_SETS: Final = Table(
+    "golden_sets",
+    _METADATA,
+    Column("number", _SERIAL, primary_key=True, autoincrement=True),
+    Column("tenant", String(64), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("version", String(16), nullable=False),
+    Column("corpus", String(128), nullable=False),
+    Column("questions", Integer(), nullable=False),
+    Column("content", LargeBinary(), nullable=False),
+    Column("author", Text(), nullable=False),
+    Column("put_at", UtcDateTime(), nullable=False),
+)
+"""One row a put that changed something; the newest of a name holds. `content` is the canonical form, deflated."""
+
+RUNS: Final = Table(
+    "runs",
+    _METADATA,
+    Column("number", _SERIAL, primary_key=True, autoincrement=True),
+    Column("run_id", String(16), nullable=False, unique=True),
+    Column("tenant", String(64), nullable=False),
+    Column("dataset", String(128), nullable=False),
+    Column("dataset_version", String(16), nullable=False),
+    Column("variant_id", String(64), nullable=False),
+    Column("corpus", String(128), nullable=False),
+    Column("answers", Boolean(), nullable=False),
+    Column("index_generation", BigInteger(), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("problem", Text(), nullable=False),
+    Column("done", Integer(), nullable=False),
+    Column("total", Integer(), nullable=False),
+    Column("metrics", Text(), nullable=False),
+    Column("scores", LargeBinary(), nullable=False),
+    Column("started_at", UtcDateTime(), nullable=False),
+    Column("finished_at", UtcDateTime(), nullable=True),
+)
+"""One row a run; `scores` is deflated JSON: question id -> [scores, latency in seconds]."""
+
+GATES: Final = Table(
+    "gates",
+    _METADATA,
+    Column("gate_id", String(16), primary_key=True),
+    Column("candidate_id", String(64), nullable=False),
+    Column("passed", Boolean(), nullable=False),
+    Column("verdict", Text(), nullable=False),
+    Column("decided_at", UtcDateTime(), nullable=False),
+)
+"""One row a verdict, never changed; `verdict` is JSON."""
+
+ANSWERS: Final = Table(
+    "exposures",
+    _METADATA,
+    Column("tenant", String(64), primary_key=True),
+    Column("answer_id", String(128), primary_key=True),
+    Column("experiment_id", String(64), nullable=False),
+    Column("routing_revision", BigInteger(), nullable=False),
+    Column("arm", String(32), nullable=False),
+    Column("unit", String(40), nullable=False),
+    Column("served_at", UtcDateTime(), nullable=False),
+    Column("latency", Float(), nullable=False),
+    Column("abstained", Boolean(), nullable=False),
+    Column("groundedness", Float(), nullable=True),
+    Column("citation_precision", Float(), nullable=True),
+)
+"""One row an answer that exposed somebody to an arm; `unit` is a digest of the tenant and the person or session."""
+
+OPINIONS: Final = Table(
+    "opinions",
+    _METADATA,
+    Column("feedback_id", String(64), primary_key=True),
+    Column("revision", BigInteger(), nullable=False),
+    Column("tenant", String(64), nullable=False),
+    Column("answer_id", String(128), nullable=False),
+    Column("asker", String(40), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("value", Float(), nullable=True),
+    Column("experiment_id", String(64), nullable=False),
+    Column("served_at", UtcDateTime(), nullable=True),
+)
+"""One row a feedback, its latest revision. `value` is null where it says nothing of satisfaction, or was withdrawn."""
+
+DECISIONS: Final = Table(
+    "decisions",
+    _METADATA,
+    Column("number", _SERIAL, primary_key=True, autoincrement=True),
+    Column("experiment_id", String(64), nullable=False),
+    Column("phase_revision", BigInteger(), nullable=False),
+    Column("discriminator", String(64), nullable=False),
+    Column("message", LargeBinary(), nullable=False),
+    Column("decided_at", UtcDateTime(), nullable=False),
+)
+"""One row a decision told; unique by experiment, phase and discriminator. `message` is ExperimentDecided."""
+
+SCORES: Final = Table(
+    "scores",
+    _METADATA,
+    Column("tenant", String(64), primary_key=True),
+    Column("answer_id", String(128), primary_key=True),
+    Column("message", LargeBinary(), nullable=False),
+    Column("scored_at", UtcDateTime(), nullable=False),
+)
+"""One row an answer that was scored live; `message` is AnswerScored."""

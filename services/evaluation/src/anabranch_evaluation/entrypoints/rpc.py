@@ -1,0 +1,137 @@
+"""EvaluationService: parse, call, answer."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import grpc
+
+from anabranch.evaluation.v1 import evaluation_service_pb2 as pb
+from anabranch.evaluation.v1 import evaluation_service_pb2_grpc as stubs
+from anabranch.evaluation.v1 import events_pb2 as events
+from anabranch_evaluation.application.datasets import KeepGoldenSets
+from anabranch_evaluation.application.gating import DecideGates
+from anabranch_evaluation.application.reading import ReadRuns
+from anabranch_evaluation.application.running import RunVariant
+from anabranch_evaluation.domain.grounding import SCORER_VERSION
+from anabranch_evaluation.domain.scoring import score_answer
+from anabranch_evaluation.entrypoints.messages import (
+    difference_message,
+    entry_message,
+    gate_message,
+    golden_from,
+    run_message,
+    spec_from,
+)
+from anabranch_faults import NotFound
+from anabranch_rpc import Servicer, detached
+
+__all__ = ["PUT_BYTES", "UseCases", "servicer"]
+
+PUT_BYTES: Final = 16 * 1024 * 1024
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UseCases:
+    """What can be asked of evaluation."""
+
+    sets: KeepGoldenSets
+    run: RunVariant
+    read: ReadRuns
+    decide: DecideGates
+
+
+class EvaluationServicer(stubs.EvaluationServiceServicer):
+    """Golden sets, runs and gates."""
+
+    def __init__(self, use: UseCases) -> None:
+        """Takes the use cases."""
+        self._use = use
+
+    async def PutDataset(self, request: pb.PutDatasetRequest, context: Context) -> pb.PutDatasetResponse:  # noqa: ARG002, N802  the contract's signature
+        """Keep a golden set."""
+        version = await self._use.sets.put(golden_from(request), author=request.author)
+        return pb.PutDatasetResponse(dataset_version=version, questions=len(request.questions))
+
+    async def ListDatasets(self, request: pb.ListDatasetsRequest, context: Context) -> pb.ListDatasetsResponse:  # noqa: ARG002, N802  the contract's signature
+        """The tenant's golden sets."""
+        entries = await self._use.sets.entries(request.tenant)
+        return pb.ListDatasetsResponse(datasets=[entry_message(entry) for entry in entries])
+
+    async def StartRun(self, request: pb.StartRunRequest, context: Context) -> pb.StartRunResponse:  # noqa: ARG002, N802  the contract's signature
+        """Begin a run, which outlives the call."""
+        with detached():
+            run = await self._use.run.start(
+                tenant=request.tenant,
+                dataset=request.dataset,
+                variant_id=request.variant_id,
+                corpus=request.corpus,
+                answers=request.answers,
+            )
+        return pb.StartRunResponse(run_id=run.run_id)
+
+    async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.GetRunResponse:  # noqa: ARG002, N802  the contract's signature
+        """One run."""
+        return pb.GetRunResponse(run=run_message(await self._use.read.one(request.run_id)))
+
+    async def ListRuns(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:  # noqa: ARG002, N802  the contract's signature
+        """A page of runs."""
+        runs, following = await self._use.read.page(
+            request.tenant, dataset=request.dataset, page_size=request.page_size, page_token=request.page_token
+        )
+        return pb.ListRunsResponse(runs=[run_message(run) for run in runs], next_page_token=following)
+
+    async def CompareRuns(self, request: pb.CompareRunsRequest, context: Context) -> pb.CompareRunsResponse:  # noqa: ARG002, N802  the contract's signature
+        """Two runs side by side."""
+        found, worst = await self._use.read.compare(request.baseline_run_id, request.candidate_run_id)
+        return pb.CompareRunsResponse(
+            differences=[difference_message(one) for one in found],
+            worst_slices=[difference_message(one) for one in worst],
+        )
+
+    async def DecideGate(self, request: pb.DecideGateRequest, context: Context) -> pb.DecideGateResponse:  # noqa: ARG002, N802  the contract's signature
+        """A gate by hand."""
+        gate = await self._use.decide.by_hand(
+            tenant=request.tenant,
+            corpus=request.corpus,
+            baseline_variant_id=request.baseline_variant_id,
+            candidate_variant_id=request.candidate_variant_id,
+            spec=spec_from(request.gate),
+        )
+        return pb.DecideGateResponse(gate=gate_message(gate))
+
+    async def GetExperimentReport(  # noqa: N802  the contract's signature
+        self,
+        request: pb.GetExperimentReportRequest,
+        context: Context,  # noqa: ARG002  as above
+    ) -> pb.GetExperimentReportResponse:
+        """What is known of an experiment."""
+        raise NotFound(f"there is no experiment {request.experiment_id}", field="experiment_id")
+
+    async def GetScores(self, request: pb.GetScoresRequest, context: Context) -> pb.GetScoresResponse:  # noqa: ARG002, N802  the contract's signature
+        """Live scores."""
+        raise NotFound(f"the answer {request.answer_id} was not sampled", field="answer_id")
+
+    async def ScoreAnswer(self, request: pb.ScoreAnswerRequest, context: Context) -> pb.ScoreAnswerResponse:  # noqa: ARG002, N802  the contract's signature
+        """Score what is given."""
+        found = await asyncio.to_thread(score_answer, request.question, request.answer, tuple(request.contexts))
+        return pb.ScoreAnswerResponse(
+            scores=found.scores,
+            sentences=[
+                events.SentenceSupport(text=one.text, support=one.support, contradictions=one.contradictions)
+                for one in found.sentences
+            ],
+            scorer_version=SCORER_VERSION,
+        )
+
+
+def servicer(use: UseCases) -> Servicer:
+    """Return the service for a server."""
+    return Servicer(
+        EvaluationServicer(use),
+        add=stubs.add_EvaluationServiceServicer_to_server,
+        name="anabranch.evaluation.v1.EvaluationService",
+    )
