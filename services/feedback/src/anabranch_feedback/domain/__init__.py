@@ -1,0 +1,1 @@
+"""What feedback is, with no transport in sight."""
