@@ -12,10 +12,13 @@ from typing import Any, TypeVar
 import grpc
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # it has no stubs
 
+from anabranch.gateway.v1 import gateway_service_pb2
 from anabranch.ingestion.v1 import events_pb2 as ingestion
+from anabranch.upstream.v1 import feedback_pb2 as upstream
 from anabranch_client import (
     Anabranch,
     AsyncAnabranch,
@@ -24,6 +27,7 @@ from anabranch_client import (
     DocumentState,
     Failed,
     Fault,
+    FeedbackAccepted,
     Finished,
     FinishReason,
     Guard,
@@ -32,6 +36,7 @@ from anabranch_client import (
     NotFound,
     Overloaded,
     Retrieved,
+    Sign,
     Started,
     TimedOut,
     TooLarge,
@@ -231,6 +236,87 @@ class TestChanges:
     ) -> None:
         gateway.fail_with = [(grpc.StatusCode.UNAVAILABLE, "restarting", b"")]
         assert (await client.wait_until_queryable("rooms", corpus="handbook", timeout=QUICK)).chunk_count == 1
+
+
+class TestFeedback:
+    @pytest.mark.parametrize(
+        ("opinion", "kind", "said"),
+        [
+            ({"up": True}, "thumb", upstream.Thumb(up=True)),
+            ({"up": False}, "thumb", upstream.Thumb()),
+            ({"rating": 4, "reasons": ["too-long"]}, "rating", upstream.Rating(stars=4, reasons=["too-long"])),
+            ({"rating": 0}, "rating", upstream.Rating()),
+            ({"correct": "Red."}, "correction", upstream.Correction(text="Red.")),
+            ({"relevant": "c"}, "citation", upstream.CitationJudgment(chunk_id="c", relevant=True)),
+            ({"irrelevant": "c"}, "citation", upstream.CitationJudgment(chunk_id="c")),
+            ({"prefer": "b"}, "preference", upstream.Preference(other_answer_id="b", prefers_other=True)),
+            ({"over": "b"}, "preference", upstream.Preference(other_answer_id="b")),
+            ({"sign": Sign.ANSWER_COPIED}, "implicit", upstream.Implicit(sign=upstream.SIGN_ANSWER_COPIED)),
+            (
+                {"sign": Sign.DWELLED, "dwell": timedelta(seconds=9)},
+                "implicit",
+                upstream.Implicit(sign=upstream.SIGN_DWELLED, dwell=Duration(seconds=9)),
+            ),
+        ],
+    )
+    async def test_every_opinion_is_sent_as_the_contract_has_it(
+        self, client: AsyncAnabranch, gateway: FakeGateway, opinion: dict[str, Any], kind: str, said: Message
+    ) -> None:
+        answer = await client.ask("Where?", corpus="handbook", user_id="u")
+        given = await client.feedback(answer.answer_id, user_id="u", comment="Hm.", **opinion)
+        assert (given.revision, given.joined) == (1, True)
+        (request,) = gateway.feedback[answer.answer_id, "u", kind]
+        assert request.WhichOneof("kind") == kind
+        assert getattr(request, kind) == said
+        assert (request.comment, request.consent) == ("Hm.", upstream.CONSENT_GRANTED)
+        assert request.idempotency_key
+
+    @pytest.mark.parametrize(
+        "opinion",
+        [{}, {"up": True, "rating": 4}, {"up": True, "reasons": ["wrong"]}, {"rating": 3, "dwell": timedelta()}],
+    )
+    async def test_exactly_one_opinion_is_given_with_what_belongs_to_it(
+        self, client: AsyncAnabranch, opinion: dict[str, Any]
+    ) -> None:
+        with pytest.raises(TypeError):
+            await client.feedback("answer-1", user_id="u", **opinion)
+
+    async def test_an_answer_that_was_never_given_is_not_found(self, client: AsyncAnabranch) -> None:
+        with pytest.raises(NotFound):
+            await client.feedback("answer-9", user_id="u", up=True)
+
+    async def test_the_synchronous_client_changes_its_mind_and_keeps_out_of_training(
+        self, gateway: FakeGateway, client: AsyncAnabranch
+    ) -> None:
+        answer = await client.ask("Where?", corpus="handbook")
+
+        def talk(one: Anabranch) -> tuple[FeedbackAccepted, FeedbackAccepted]:
+            return (
+                one.feedback(answer.answer_id, user_id="u", up=True),
+                one.feedback(
+                    answer.answer_id,
+                    user_id="u",
+                    up=False,
+                    may_train=False,
+                    given_at=datetime(2026, 1, 2, tzinfo=UTC),
+                    idempotency_key="k",
+                ),
+            )
+
+        first, second = await in_thread(gateway, talk)
+        assert (first.feedback_id, first.revision) == (second.feedback_id, 1)
+        assert second.revision == 2
+        last = gateway.feedback[answer.answer_id, "u", "thumb"][-1]
+        assert (last.thumb.up, last.consent, last.idempotency_key) == (False, upstream.CONSENT_DENIED, "k")
+        assert last.given_at.ToDatetime(tzinfo=UTC) == datetime(2026, 1, 2, tzinfo=UTC)
+
+    async def test_feedback_is_repeated_unseen_as_one_event(self, client: AsyncAnabranch, gateway: FakeGateway) -> None:
+        answer = await client.ask("Where?", corpus="handbook")
+        gateway.fail_with = [(grpc.StatusCode.UNAVAILABLE, "restarting", b"")]
+        await client.feedback(answer.answer_id, user_id="u", up=True)
+        tried = [each for each in gateway.requests if isinstance(each, gateway_service_pb2.GiveFeedbackRequest)]
+        assert len(tried) == 2
+        assert tried[0] == tried[1]
 
 
 class TestErrors:

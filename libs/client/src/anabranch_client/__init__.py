@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from anabranch_client.aio import AsyncAnabranch
 from anabranch_client.errors import Failed, TimedOut
+from anabranch_client.feedback import FeedbackAccepted, Opinion, Sign
 from anabranch_client.results import (
     Accepted,
     Answer,
@@ -68,6 +69,7 @@ __all__ = [
     "DocumentStatus",
     "Failed",
     "Fault",
+    "FeedbackAccepted",
     "FinishReason",
     "Finished",
     "Guard",
@@ -75,12 +77,14 @@ __all__ = [
     "Hit",
     "Invalid",
     "NotFound",
+    "Opinion",
     "Overloaded",
     "Provenance",
     "Rejection",
     "Retrieved",
     "Role",
     "SearchResult",
+    "Sign",
     "Span",
     "Started",
     "TimedOut",

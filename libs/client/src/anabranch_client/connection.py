@@ -28,6 +28,7 @@ _RETRIED: Final = (
     ("anabranch.gateway.v1.DocumentService", "GetDocument"),
     ("anabranch.gateway.v1.DocumentService", "PutDocument"),
     ("anabranch.gateway.v1.DocumentService", "DeleteDocument"),
+    ("anabranch.gateway.v1.FeedbackService", "GiveFeedback"),
 )
 _SERVICE_CONFIG: Final = json.dumps(
     {

@@ -87,10 +87,10 @@ def put_request(
     return request
 
 
-def timestamp(time: datetime) -> Timestamp:
+def timestamp(time: datetime, *, name: str = "changed_at") -> Timestamp:
     """Raises ValueError for a time without a zone: it could mean several instants."""
     if time.tzinfo is None:
-        raise ValueError("changed_at needs a time zone")
+        raise ValueError(f"{name} needs a time zone")
     stamp = Timestamp()
     stamp.FromDatetime(time)
     return stamp

@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, Self, TypeVar, Unpack
 from uuid import uuid4
 
 import grpc
@@ -18,6 +18,7 @@ from anabranch.gateway.v1 import gateway_service_pb2_grpc as stubs
 from anabranch_client import messages
 from anabranch_client.connection import OPTIONS, resolve
 from anabranch_client.errors import TimedOut, fault_from
+from anabranch_client.feedback import FeedbackAccepted, Opinion, accepted_from, feedback_request
 from anabranch_client.results import (
     Accepted,
     Answer,
@@ -65,6 +66,7 @@ class Anabranch:
         )
         self._answers = stubs.AnswerServiceStub(self._channel)
         self._searches = stubs.SearchServiceStub(self._channel)
+        self._feedbacks = stubs.FeedbackServiceStub(self._channel)
         self._documents = stubs.DocumentServiceStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -159,6 +161,35 @@ class Anabranch:
         method = self._searches.ListCorpora
         reply = self._call(method, pb.ListCorporaRequest(), timeout)
         return tuple(messages.corpus(each) for each in reply.corpora)
+
+    def feedback(
+        self,
+        answer_id: str,
+        *,
+        user_id: str,
+        comment: str = "",
+        given_at: datetime | None = None,
+        may_train: bool = True,
+        idempotency_key: str = "",
+        timeout: timedelta | None = None,
+        **opinion: Unpack[Opinion],
+    ) -> FeedbackAccepted:
+        """Says what one person made of an answer; given again, the last one holds.
+
+        Exactly one of `up`, `rating` (with `reasons`), `correct`, `relevant`, `irrelevant`, `prefer`, `over` and `sign`
+        (see `Opinion`). `user_id` should be who asked. Without `may_train` it is counted and never learned from. Raises
+        NotFound for an answer that is not the tenant's, Overloaded when this person gives too much.
+        """
+        request = feedback_request(
+            answer_id,
+            user_id=user_id,
+            comment=comment,
+            given_at=given_at,
+            may_train=may_train,
+            idempotency_key=idempotency_key or str(uuid4()),
+            **opinion,
+        )
+        return accepted_from(self._call(self._feedbacks.GiveFeedback, request, timeout))
 
     def put_document(
         self,

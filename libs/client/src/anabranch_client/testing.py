@@ -3,7 +3,8 @@
     async with FakeGateway() as gateway:
         client = AsyncAnabranch(gateway.endpoint, key=gateway.key)
 
-Documents that are put become queryable at once; a question is answered with the first document of its corpus.
+Documents that are put become queryable at once; a question is answered with the first document of its corpus;
+`feedback` holds what was given.
 `fail_with` makes the next calls fail, `hold` makes streams wait after their first event.
 """
 
@@ -29,8 +30,13 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 TENANT: Final = "test"
 
 
-class FakeGateway(stubs.AnswerServiceServicer, stubs.SearchServiceServicer, stubs.DocumentServiceServicer):
-    """All three public services on a free loopback port. Made and used on one event loop."""
+class FakeGateway(
+    stubs.AnswerServiceServicer,
+    stubs.SearchServiceServicer,
+    stubs.DocumentServiceServicer,
+    stubs.FeedbackServiceServicer,
+):
+    """All four public services on a free loopback port. Made and used on one event loop."""
 
     def __init__(self) -> None:
         """Serves nothing until it is entered."""
@@ -38,6 +44,8 @@ class FakeGateway(stubs.AnswerServiceServicer, stubs.SearchServiceServicer, stub
         self.endpoint = ""
         self.documents: dict[tuple[str, str], pb.PutDocumentRequest] = {}
         self.statuses: dict[tuple[str, str], list[ingestion.DocumentStatusChanged]] = {}
+        self.answers: dict[tuple[str, str], str] = {}
+        self.feedback: dict[tuple[str, str, str], list[pb.GiveFeedbackRequest]] = {}
         self.requests: list[Any] = []
         self.time_remaining: list[float | None] = []
         self.cancelled = 0
@@ -53,6 +61,7 @@ class FakeGateway(stubs.AnswerServiceServicer, stubs.SearchServiceServicer, stub
         stubs.add_AnswerServiceServicer_to_server(self, self._server)
         stubs.add_SearchServiceServicer_to_server(self, self._server)
         stubs.add_DocumentServiceServicer_to_server(self, self._server)
+        stubs.add_FeedbackServiceServicer_to_server(self, self._server)
         self.endpoint = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         await self._server.start()
         return self
@@ -74,7 +83,7 @@ class FakeGateway(stubs.AnswerServiceServicer, stubs.SearchServiceServicer, stub
         """The corpus's first document."""
         await self._begin(request, context)
         answer = pb.AskResponse(
-            answer_id="answer-1",
+            answer_id=self.answers.setdefault((request.corpus, request.question), f"answer-{len(self.answers) + 1}"),
             variant_id="v-test",
             search_query=request.question,
             finish_reason=generation.FINISH_REASON_STOP,
@@ -181,6 +190,16 @@ class FakeGateway(stubs.AnswerServiceServicer, stubs.SearchServiceServicer, stub
         except (asyncio.CancelledError, GeneratorExit):
             self.cancelled += 1
             raise
+
+    async def GiveFeedback(self, request: pb.GiveFeedbackRequest, context: Context) -> pb.GiveFeedbackResponse:  # noqa: N802  as above
+        """Kept in `feedback` by answer, person and kind; NOT_FOUND for an answer that this gateway never gave."""
+        await self._begin(request, context)
+        if request.answer_id not in self.answers.values():
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"answer {request.answer_id!r} was never given")
+        slot = (request.answer_id, request.user_id, request.WhichOneof("kind") or "")
+        given = self.feedback.setdefault(slot, [])
+        given.append(request)
+        return pb.GiveFeedbackResponse(feedback_id=_event_id("/".join(slot)), revision=len(given), joined=True)
 
     async def _begin(self, request: Any, context: Context) -> None:
         self.requests.append(request)
