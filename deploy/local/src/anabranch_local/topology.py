@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
+from anabranch_artifacts import make_keys
 from anabranch_local.jars import kafka_classpath
 from anabranch_local.kafka import KafkaServer
 from anabranch_local.parts import Program
@@ -122,10 +123,15 @@ def compose(options: Options, state: State, progress: Callable[[str], None]) -> 
         sockets=str(sockets),
         targets=targets,
     )
+    artifacts, keys = data / "artifacts", (data / "signing.key", data / "signing.pub")
+    if not keys[0].exists():
+        make_keys(*keys)
     special = {
         # Who else may put documents in is for the owner to say; without a list, a typing error would found a tenant.
         "ingestion": {"TENANTS": os.environ.get("ANABRANCH_INGESTION_TENANTS", state.tenant)},
-        "retrieval": index,
+        "retrieval": index | {"ARTIFACTS": str(artifacts), "PUBLIC_KEY": str(keys[1])},
+        "training": {"ARTIFACTS": str(artifacts), "SIGNING_KEY": str(keys[0])},
+        "feedback": {"TENANTS": os.environ.get("ANABRANCH_INGESTION_TENANTS", state.tenant)},
         "gateway": {"HTTP_LISTEN": f"127.0.0.1:{ports['http']}", "KEY_FILE": str(key_file)},
     }
 
