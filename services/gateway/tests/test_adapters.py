@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
@@ -26,7 +25,8 @@ from anabranch_gateway.bootstrap import sweep_sessions
 from anabranch_gateway.domain.keys import digest_of
 from anabranch_gateway.domain.questions import Role, Turn
 from anabranch_gateway.entrypoints import admin
-from anabranch_gateway.testing import Downstream, route
+from anabranch_gateway.testing import Downstream, passage, route
+from anabranch_gateway.testing.processes import GatewayProcess, replicas, start_gateway
 from anabranch_store import Database
 from anabranch_testkit import poll_until
 
@@ -134,60 +134,12 @@ async def _count(database: Database, wanted: int) -> bool:
     return rows == wanted
 
 
-class _Running:
-    """The gateway as a process of its own."""
-
-    def __init__(self, process: asyncio.subprocess.Process, data: Path) -> None:
-        self.process = process
-        self.data = data
-
-    async def addresses(self) -> dict[str, str]:
-        async def told() -> dict[str, str]:
-            if self.process.returncode is not None:
-                raise RuntimeError((self.data / "log").read_text()[-3_000:])
-            return dict(json.loads((self.data / "addresses").read_text()))
-
-        return await poll_until(lambda: _or_none(told), deadline=timedelta(seconds=30))
-
-    async def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return await asyncio.wait_for(self.process.wait(), 25)
-
-
-async def _or_none(told: Callable[[], Any]) -> Any:
-    try:
-        return await told()
-    except FileNotFoundError:
-        return None
-
-
 @pytest.fixture
 async def start_process(kafka: str, tmp_path: Path) -> AsyncIterator[Callable[[Downstream], Any]]:
-    started: list[_Running] = []
+    started: list[GatewayProcess] = []
 
-    async def start(downstream: Downstream) -> _Running:
-        (tmp_path / "addresses").unlink(missing_ok=True)
-        settings = {
-            "KAFKA": kafka,
-            "DATA": str(tmp_path),
-            "ADDRESS_FILE": str(tmp_path / "addresses"),
-            "LISTEN": "127.0.0.1:0",
-            "HTTP_LISTEN": "127.0.0.1:0",
-            "RETRIEVAL": downstream.address,
-            "GENERATION": downstream.address,
-            "INGESTION": downstream.address,
-            "FEEDBACK": downstream.address,
-        }
-        with (tmp_path / "log").open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "anabranch_gateway",
-                env={**os.environ, **{f"ANABRANCH_GATEWAY_{name}": value for name, value in settings.items()}},
-                stderr=log,
-                stdout=log,
-            )
-        started.append(_Running(process, tmp_path))
+    async def start(downstream: Downstream) -> GatewayProcess:
+        started.append(await start_gateway(kafka, downstream, tmp_path))
         return started[-1]
 
     yield start
@@ -233,15 +185,19 @@ class TestOnKafka:
         (served,) = await _read(kafka, topics.GATEWAY_ANSWER_SERVED.name, count=1, wanted=answer.answer_id)
         assert events_pb2.AnswerServed.FromString(served["value"]).routing_revision == 5
 
-    async def test_a_restart_reads_its_routing_back_before_it_is_ready_and_keeps_its_key(
+    async def test_a_restart_without_a_registry_deals_everyone_as_before_and_keeps_its_key(
         self, kafka: str, start_process: Callable[[Downstream], Any], unique: Callable[[str], str]
     ) -> None:
         bus = KafkaBus(BusSettings(bootstrap=kafka))
-        variant = unique("v")
-        await bus.publish(Event(topic=topics.REGISTRY_ROUTING_CHANGED, message=route((variant, 1)), key="*"))
-        await bus.stop()
+        scope = "default/restart"
+        told = route((unique("old"), 1), (unique("new"), 1), scope=scope, revision=3)
+        for share, arm in zip(told.shares, ("control", "treatment"), strict=True):
+            share.experiment_id, share.arm = "ex-1", arm
+        await bus.publish(Event(topic=topics.REGISTRY_ROUTING_CHANGED, message=told, key=scope))
         keys = []
+        dealt: list[dict[str, str]] = []
         async with Downstream() as downstream:
+            downstream.retrieval.corpora["default", "restart"] = [passage("a", "The blue room.")]
             for _ in range(2):
                 running = await start_process(downstream)
                 address = await running.addresses()
@@ -250,15 +206,29 @@ class TestOnKafka:
 
                     async def answered(client: AsyncAnabranch = client) -> Any:
                         try:
-                            return await client.ask("Where?", corpus="handbook")
+                            return await client.ask("Where?", corpus="restart")
                         except Exception:  # noqa: BLE001  not ready yet, in whatever way
                             return None
 
-                    answer = await poll_until(answered, deadline=timedelta(seconds=20))
-                    assert answer.variant_id == variant
+                    await poll_until(answered, deadline=timedelta(seconds=20))
+                    people = [str(n) for n in range(12)]
+                    answers = [await client.ask("Where?", corpus="restart", user_id=each) for each in people]
+                    dealt.append({who: each.variant_id for who, each in zip(people, answers, strict=True)})
                 assert await running.stop() == 0
+        await bus.stop()
         assert keys[0] == keys[1]
+        assert dealt[0] == dealt[1]
+        assert set(dealt[0].values()) == {share.variant.variant_id for share in told.shares}
         assert (running.data / "key").stat().st_mode & 0o777 == 0o600
+
+    async def test_a_rollback_reaches_three_gateways(self, kafka: str, tmp_path: Path) -> None:
+        bus = KafkaBus(BusSettings(bootstrap=kafka))
+        async with replicas(kafka, bus, tmp_path, number=3) as several:
+            await several.move("v-new")
+            back = [await several.move(variant) for variant in ("v-old", "v-new", "v-old")]
+        await bus.stop()
+        # Half a second is the aim (bench/rollback.py measures it); here the machine is busy with other tests.
+        assert all(len(each) == 3 and max(each) < 5 for each in back), back
 
 
 async def _read(bootstrap: str, topic: str, *, count: int, wanted: str) -> list[dict[str, Any]]:
