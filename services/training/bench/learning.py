@@ -1,11 +1,14 @@
 """What feedback teaches: nDCG@10 on questions about documents that nobody judged, before and after.
 
     python services/training/bench/learning.py --data ../shared/data/qa_beerqa --cache DIR [--alpha 0.5] [--seeds 20]
-        [--events 2500] [--noise 0.15] [--users 250] [--adversaries 0.1 --attack inverse|push] [--json]
+        [--events 2500] [--noise 0.15] [--users 250] [--adversaries 0.1] [--json]
 
 Half of the documents (and the questions about them) are asked about and judged; the other half is measured. A judgment
 is one citation of the five shown, rank r looked at with a chance of 1/r, its label turned round with `--noise`.
-`gold` learns from the right labels of all fifty candidates of the same questions. `share` is lift over gold's lift.
+`gold` learns from the right labels of all fifty candidates of the same questions; `share` is lift over gold's lift.
+Crowds: `honest`; and with `--adversaries` of the users who act together: `inverse` judge everything the other way
+round, `push` call one document relevant and all others irrelevant, `sly` are right about the first rank and wrong
+about all others.
 """
 
 # ruff: noqa: INP001, T201  a program, not part of a package
@@ -29,6 +32,7 @@ from anabranch_training.domain import GOLD, Judgment, TrainedReranker, build_ran
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SHOWN = 5
 RANDOMISED = 0.05
+CROWDS = ("honest", "inverse", "push", "sly")
 
 
 def _judgment(pool: Pool, index: int, *, user: str, label: float, rank: int, drawn: bool, number: int) -> Judgment:
@@ -46,12 +50,12 @@ def _judgment(pool: Pool, index: int, *, user: str, label: float, rank: int, dra
     )
 
 
-def feedback(pools: Sequence[Pool], options: argparse.Namespace, seed: int) -> list[Judgment]:
+def feedback(pools: Sequence[Pool], options: argparse.Namespace, seed: int, *, crowd: str) -> list[Judgment]:
     """What simulated people say."""
     chance = np.random.default_rng(seed)
     shown = list({document for pool in pools for document in pool.documents[:SHOWN]})
     pushed = sorted(shown)[int(chance.integers(len(shown)))]
-    bad = round(options.adversaries * options.users)
+    bad = 0 if crowd == "honest" else round(options.adversaries * options.users)
     found = []
     for number in range(options.events):
         user, pool = int(chance.integers(options.users)), pools[int(chance.integers(len(pools)))]
@@ -64,7 +68,8 @@ def feedback(pools: Sequence[Pool], options: argparse.Namespace, seed: int) -> l
         index = int(order[rank - 1])
         truth = pool.documents[index] in pool.gold
         if user < bad:
-            label = float(pool.documents[index] == pushed) if options.attack == "push" else float(not truth)
+            pushing = pool.documents[index] == pushed
+            label = float({"inverse": not truth, "push": pushing, "sly": truth == (rank == 1)}[crowd])
         else:
             label = float(truth != (chance.random() < options.noise))
         found.append(_judgment(pool, index, user=f"u{user}", label=label, rank=rank, drawn=drawn, number=number))
@@ -92,22 +97,46 @@ def measured(pools: Sequence[Pool], model: TrainedReranker | None) -> float:
 
 
 def one_seed(world: World, pools: Sequence[Pool], options: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """Baseline, after and gold of one split and one crowd."""
+    """Baseline, gold and every crowd of one split."""
     left, right = world.halves(seed)
     asked, unseen = [p for p in pools if p.question in left], [p for p in pools if p.question in right]
-    started = time.perf_counter()
-    dataset = build_ranking_dataset(feedback(asked, options, seed), seed=seed)
-    model = train_reranker(dataset, seed=seed)
-    seconds = time.perf_counter() - started
     gold = train_reranker(build_ranking_dataset(right_answers(asked), seed=seed), seed=seed)
+    found = {"baseline": measured(unseen, None), "gold": measured(unseen, gold), "gold_way": gold.parameters["way"]}
+    for crowd in CROWDS if options.adversaries else CROWDS[:1]:
+        started = time.perf_counter()
+        dataset = build_ranking_dataset(feedback(asked, options, seed, crowd=crowd), seed=seed)
+        model = train_reranker(dataset, seed=seed)
+        found |= {
+            f"{crowd}.seconds": time.perf_counter() - started,
+            f"{crowd}.after": measured(unseen, model),
+            f"{crowd}.way": model.parameters["way"],
+            f"{crowd}.left_out": dataset.dropped_as_outlier,
+            f"{crowd}.noise": dataset.noise,
+        }
+    return found
+
+
+def summary(runs: Sequence[dict[str, Any]], crowd: str) -> dict[str, Any]:
+    """Means over the seeds, the spread of the lift, a 95 % interval of its mean, and how often it was a loss."""
+    baseline, gold, after, seconds = (
+        statistics.fmean(run[name] for run in runs)
+        for name in ("baseline", "gold", f"{crowd}.after", f"{crowd}.seconds")
+    )
+    lifts = [run[f"{crowd}.after"] - run["baseline"] for run in runs]
+    spread = statistics.stdev(lifts) if len(lifts) > 1 else 0.0
+    margin = 1.96 * spread / len(lifts) ** 0.5
     return {
-        "baseline": measured(unseen, None),
-        "after": measured(unseen, model),
-        "gold": measured(unseen, gold),
-        "way": model.parameters["way"],
-        "gold_way": gold.parameters["way"],
-        "left_out": dataset.dropped_as_outlier,
-        "noise": dataset.noise,
+        "crowd": crowd,
+        "baseline": baseline,
+        "after": after,
+        "gold": gold,
+        "lift": after - baseline,
+        "lift_low": after - baseline - margin,
+        "lift_high": after - baseline + margin,
+        "lift_worst": min(lifts),
+        "share": (after - baseline) / (gold - baseline),
+        "below_baseline": sum(lift < 0 for lift in lifts),
+        "seeds": len(runs),
         "seconds": seconds,
     }
 
@@ -122,28 +151,18 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=2500)
     parser.add_argument("--users", type=int, default=250)
     parser.add_argument("--noise", type=float, default=0.15)
-    parser.add_argument("--adversaries", type=float, default=0.0)
-    parser.add_argument("--attack", choices=("inverse", "push"), default="inverse")
+    parser.add_argument("--adversaries", type=float, default=0.1, help="share of the users; 0: honest crowds only")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     world = World(options.data, options.cache)
     pools = world.pools(alpha=options.alpha)
     runs = [one_seed(world, pools, options, seed) for seed in range(options.seeds)]
-    mean = {name: statistics.fmean(run[name] for run in runs) for name in ("baseline", "after", "gold", "seconds")}
-    lifts = [run["after"] - run["baseline"] for run in runs]
-    summary = mean | {
-        "lift": statistics.fmean(lifts),
-        "lift_sd": statistics.stdev(lifts) if len(lifts) > 1 else 0.0,
-        "share": (mean["after"] - mean["baseline"]) / (mean["gold"] - mean["baseline"]),
-        "below_baseline": sum(lift < 0 for lift in lifts),
-        "seeds": len(runs),
-    }
+    told = [summary(runs, crowd) for crowd in CROWDS if f"{crowd}.after" in runs[0]]
     if options.json:
-        print(json.dumps({"summary": summary, "runs": runs}))
+        print(json.dumps({"summary": told, "runs": runs}))
         return
-    for run in runs:
-        print({name: round(value, 4) if isinstance(value, float) else value for name, value in run.items()})
-    print({name: round(value, 4) for name, value in summary.items()})
+    for one in (*runs, *told):
+        print({name: round(value, 4) if isinstance(value, float) else value for name, value in one.items()})
 
 
 if __name__ == "__main__":

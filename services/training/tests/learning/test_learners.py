@@ -55,7 +55,7 @@ def gold(questions: int, each: int) -> list[Judgment]:
     return [replace(one, source=GOLD, shown_rank=0, user="") for one in judgments(questions, each, noise=0.0)]
 
 
-def agreement(scores: np.ndarray[tuple[int], np.dtype[np.float64]], features: np.ndarray) -> float:  # type: ignore[type-arg]  # any shape
+def agreement(scores: np.ndarray[tuple[int], np.dtype[np.float64]], features: np.ndarray) -> float:
     truth = features[:, FUSED] + features[:, OVERLAP]
     return float(np.corrcoef(scores, truth)[0, 1])
 

@@ -61,13 +61,14 @@ def train_reranker(
     rows = (*dataset.rows, *dataset.held_out)
     if any(len(row.features) != len(feature_names) for row in rows):
         raise Invalid(f"must be {len(feature_names)} for each row", field="features", reason="FEATURES")
-    inside, everything = Table.of(dataset.rows, reverse=reverse), Table.of(rows, reverse=reverse)
-    if not rows or everything.questions.max() + 1 < _FEWEST_QUESTIONS:
+    if len({row.question for row in dataset.rows}) < _FEWEST_QUESTIONS:
         raise Invalid(f"has under {_FEWEST_QUESTIONS} questions", field="dataset", reason="TOO_FEW")
+    inside, everything = Table.of(dataset.rows, reverse=reverse), Table.of(rows, reverse=reverse)
     if everything.labels.min() > 0.5 or everything.labels.max() <= 0.5:  # noqa: PLR2004  the middle
         raise Invalid("has one label only", field="dataset", reason="ONE_LABEL")
     many = len(rows) >= _MANY
-    ways = _ways(feature_names, noise=dataset.noise, seed=seed, many=many, reverse=reverse)
+    # Trees are bound to "more of a match is never worse": a drill cannot turn them round.
+    ways = _ways(feature_names, noise=dataset.noise, seed=seed, trees_too=many and not reverse, signs=not reverse)
     reached = {way.name: _cross_validated(way, inside, seed=seed, many=many) for way in ways}
     chosen = _chosen(ways, reached, margin=0.0 if many else 1.0)
     kind = "ndcg10" if many else "concordance"
@@ -89,12 +90,12 @@ def score_rows(score: LinearScore | TreeScore, features: Floats) -> Floats:
     return linear.scores(score, features) if isinstance(score, LinearScore) else trees.scores(score, features)
 
 
-def _ways(names: tuple[str, ...], *, noise: float, seed: int, many: bool, reverse: bool) -> list[_Way]:
+def _ways(names: tuple[str, ...], *, noise: float, seed: int, trees_too: bool, signs: bool) -> list[_Way]:
     def straight(ridge: float) -> Callable[[Table], LinearScore]:
-        return lambda table: linear.fit(table, names, ridge=ridge, noise=noise, signs=not reverse)
+        return lambda table: linear.fit(table, names, ridge=ridge, noise=noise, signs=signs)
 
     ways = [_Way(name=f"ridge {ridge:g}", fit=straight(ridge)) for ridge in _RIDGES]
-    return [*ways, _Way(name="lambdamart", fit=lambda table: trees.fit(table, names, seed=seed))] if many else ways
+    return [*ways, _Way(name="lambdamart", fit=lambda table: trees.fit(table, names, seed=seed))] if trees_too else ways
 
 
 def _chosen(ways: list[_Way], reached: Mapping[str, _Reached], *, margin: float) -> _Way:
