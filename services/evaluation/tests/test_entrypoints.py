@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,12 @@ from grpc.aio import AioRpcError
 
 from anabranch import topics
 from anabranch.evaluation.v1 import evaluation_service_pb2 as pb
+from anabranch.evaluation.v1 import events_pb2 as events
 from anabranch.evaluation.v1.evaluation_service_pb2_grpc import EvaluationServiceStub
+from anabranch.feedback.v1.events_pb2 import Cause, RatingGiven
+from anabranch.gateway.v1.events_pb2 import AnswerServed
 from anabranch.registry.v1 import lineage_pb2, loop_pb2
+from anabranch.retrieval.v1 import retrieval_service_pb2 as retrieval
 from anabranch_bus import MemoryBus
 from anabranch_evaluation.bootstrap import build
 from anabranch_evaluation.settings import Settings
@@ -110,7 +115,13 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
                 ("rr-good", f"question {n}"): [right, *wrong],
                 ("rr-bad", f"question {n}"): [*wrong[:2], right, *wrong[2:]],
             }
-        settings = Settings(data=tmp_path, retrieval=world.address, generation=world.address, registry=world.address)
+        settings = Settings(
+            data=tmp_path,
+            retrieval=world.address,
+            generation=world.address,
+            registry=world.address,
+            look_every=timedelta(milliseconds=50),
+        )
         bus, process = MemoryBus(), Process(settings, name="evaluation")
         await process.start(build(settings, bus=bus))
         channel = connect(process.addresses["rpc"])
@@ -238,3 +249,226 @@ async def test_a_candidate_that_is_past_its_gate_is_left_alone(running: Running)
     await running.bus.deliver(topics.REGISTRY_CANDIDATE_CHANGED, [changed])
     assert not running.bus.published(topics.EVALUATION_GATE_DECIDED)
     assert not running.bus.dead(topics.REGISTRY_CANDIDATE_CHANGED, "evaluation")
+
+
+def experiment(phase: Any, revision: int, **design: Any) -> lineage_pb2.ExperimentChanged:
+    shares = {lineage_pb2.EXPERIMENT_PHASE_CANARY: 5_000, lineage_pb2.EXPERIMENT_PHASE_RUNNING: 5_000}
+    treatment = shares.get(phase, 9_500)
+    return lineage_pb2.ExperimentChanged(
+        experiment=lineage_pb2.Experiment(
+            experiment_id="ex-1",
+            scope="t/c",
+            candidate_id="ca-1",
+            arms=[
+                lineage_pb2.Arm(name="control", variant_id="v-base", weight=10_000 - treatment, control=True),
+                lineage_pb2.Arm(name="treatment", variant_id="v-good", weight=treatment),
+            ],
+            phase=phase,
+            phase_revision=revision,
+            canary=loop_pb2.CanaryPolicy(min_users=20),
+            design=loop_pb2.ExperimentDesign(**design),
+        )
+    )
+
+
+def served(user: int, arm: str, revision: int, *, answer: str = "", abstained: bool = False) -> AnswerServed:
+    text = answer or "The tower was finished in 1889."
+    return AnswerServed(
+        tenant="t",
+        answer_id=f"a-{user}-{arm}-{revision}",
+        corpus="c",
+        user_id=f"u{user}",
+        experiment_id="ex-1",
+        arm=arm,
+        routing_scope="t/c",
+        routing_revision=revision,
+        has_content=True,
+        question="When was the tower finished?",
+        answer=text,
+        abstained=abstained,
+        passages=[retrieval.Passage(chunk_id="c1", text="The tower was finished in 1889. It is tall.")],
+    )
+
+
+def rated(user: int, arm: str, revision: int, *, up: bool, given: int = 1, withdrawn: bool = False) -> RatingGiven:
+    answer = f"a-{user}-{arm}-{revision}"
+    message = RatingGiven(
+        feedback_id=f"f-{answer}",
+        revision=given,
+        tenant="t",
+        answer_id=answer,
+        user_id=f"u{user}",
+        cause=Cause(experiment_id="ex-1", arm=arm, routing_revision=revision, asked_by=f"u{user}"),
+        withdrawn=withdrawn,
+    )
+    if not withdrawn:
+        message.given.thumb.up = up
+    return message
+
+
+ARMS = ("control", "treatment")
+CANARY, RUNNING, HOLDOUT = (
+    lineage_pb2.EXPERIMENT_PHASE_CANARY,
+    lineage_pb2.EXPERIMENT_PHASE_RUNNING,
+    lineage_pb2.EXPERIMENT_PHASE_HOLDOUT,
+)
+
+
+async def expose(running: Running, revision: int, users: range, *, satisfied: dict[str, float] | None = None) -> None:
+    """Users by turns in control and treatment; `satisfied`: share of thumbs up by arm."""
+    await running.bus.deliver(topics.GATEWAY_ANSWER_SERVED, [served(user, ARMS[user % 2], revision) for user in users])
+    if satisfied:
+        ratings = [
+            rated(user, ARMS[user % 2], revision, up=(user // 2) % 100 < satisfied[ARMS[user % 2]] * 100)
+            for user in users
+        ]
+        await running.bus.deliver(topics.FEEDBACK_RATING_GIVEN, ratings)
+
+
+async def decided(running: Running, phase_revision: int) -> Any:
+    found = await poll_until(
+        lambda: [
+            event.message
+            for event in running.bus.published(topics.EVALUATION_EXPERIMENT_DECIDED)
+            if event.message.phase_revision == phase_revision
+        ],
+        deadline=20,
+    )
+    return found[0]
+
+
+async def report(running: Running) -> Any:
+    return await running.stub.GetExperimentReport(pb.GetExperimentReportRequest(experiment_id="ex-1"), timeout=10)
+
+
+async def test_a_canary_passes_when_enough_people_saw_it_and_not_before(running: Running) -> None:
+    await running.bus.deliver(topics.REGISTRY_EXPERIMENT_CHANGED, [experiment(CANARY, 3)])
+    await expose(running, 2, range(60))  # of an earlier routing: they do not count
+    await expose(running, 3, range(38))
+    now = await report(running)
+    assert now.verdict == "19 of 20 people were exposed"
+    assert not running.bus.published(topics.EVALUATION_EXPERIMENT_DECIDED)
+    await expose(running, 3, range(38, 42))
+    told = await decided(running, 3)
+    assert (told.decision, told.phase) == (events.DECISION_CANARY_PASSED, CANARY)
+    assert [(arm.arm, arm.exposed_users) for arm in told.arms] == [("control", 21), ("treatment", 21)]
+
+
+async def test_a_treatment_that_people_like_better_is_promoted_once(running: Running) -> None:
+    running_ = experiment(RUNNING, 5, promote_when=loop_pb2.PROMOTE_WHEN_SUPERIOR)
+    await running.bus.deliver(topics.REGISTRY_EXPERIMENT_CHANGED, [running_])
+    await expose(running, 5, range(400), satisfied={"control": 0.4, "treatment": 0.9})
+    told = await decided(running, 5)
+    assert (told.decision, told.arm) == (events.DECISION_PROMOTE, "treatment")
+    now = await report(running)
+    treatment = next(arm for arm in now.arms if arm.arm == "treatment")
+    assert 0 < treatment.low < treatment.difference < treatment.high
+    assert len(now.decisions) == 1
+    assert now.sample_ratio_p_value > 0.5
+
+
+async def test_a_treatment_that_people_like_less_is_not_promoted(running: Running) -> None:
+    await running.bus.deliver(topics.REGISTRY_EXPERIMENT_CHANGED, [experiment(RUNNING, 5)])
+    await expose(running, 5, range(400), satisfied={"control": 0.9, "treatment": 0.4})
+    assert (await decided(running, 5)).decision == events.DECISION_KEEP_CONTROL
+
+
+async def test_a_group_sequential_experiment_ends_at_its_horizon(running: Running) -> None:
+    design = {"mode": loop_pb2.DECISION_MODE_GROUP_SEQUENTIAL, "horizon": 100, "looks": 4}
+    changed = experiment(RUNNING, 5, promote_when=loop_pb2.PROMOTE_WHEN_SUPERIOR, **design)
+    await running.bus.deliver(topics.REGISTRY_EXPERIMENT_CHANGED, [changed])
+    await expose(running, 5, range(200), satisfied={"control": 0.5, "treatment": 0.5})
+    told = await decided(running, 5)
+    assert told.decision == events.DECISION_KEEP_CONTROL
+    assert "horizon" in told.reason
+
+
+async def test_a_bandit_moves_shares_and_then_names_the_best(running: Running) -> None:
+    changed = experiment(RUNNING, 5, mode=loop_pb2.DECISION_MODE_BANDIT)
+    await running.bus.deliver(topics.REGISTRY_EXPERIMENT_CHANGED, [changed])
+    await expose(running, 5, range(120), satisfied={"control": 0.5, "treatment": 0.52})
+    told = await decided(running, 5)
+    assert told.decision == events.DECISION_REWEIGH
+    assert sum(told.weights.values()) == 10_000
+    await expose(running, 5, range(120, 600), satisfied={"control": 0.3, "treatment": 0.9})
+    await poll_until(
+        lambda: (
+            events.DECISION_PROMOTE
+            in [event.message.decision for event in running.bus.published(topics.EVALUATION_EXPERIMENT_DECIDED)]
+        ),
+        deadline=20,
+    )
+
+
+async def test_a_guard_stops_an_arm_that_harms_in_the_holdout_too(running: Running) -> None:
+    changed = experiment(HOLDOUT, 9, guards=[loop_pb2.GuardMetric(metric="abstention", max_loss=0.05)])
+    changed.experiment.arms[0].weight = changed.experiment.arms[1].weight = 5_000
+    await running.bus.deliver(topics.REGISTRY_EXPERIMENT_CHANGED, [changed])
+    harmed = [served(user, ARMS[user % 2], 9, abstained=user % 2 == 1) for user in range(200)]
+    await running.bus.deliver(topics.GATEWAY_ANSWER_SERVED, harmed)
+    told = await decided(running, 9)
+    assert (told.decision, told.arm) == (events.DECISION_STOP_ARM, "treatment")
+    assert told.reason.startswith("abstention")
+
+
+async def test_a_split_that_nobody_asked_for_ends_the_experiment(running: Running) -> None:
+    await running.bus.deliver(topics.REGISTRY_EXPERIMENT_CHANGED, [experiment(RUNNING, 5)])
+    lopsided = [served(user, ARMS[user % 4 == 0], 5) for user in range(400)]
+    await running.bus.deliver(topics.GATEWAY_ANSWER_SERVED, lopsided)
+    assert (await decided(running, 5)).decision == events.DECISION_SAMPLE_RATIO_MISMATCH
+
+
+async def test_people_who_saw_both_arms_are_left_out_and_counted(running: Running) -> None:
+    await running.bus.deliver(topics.REGISTRY_EXPERIMENT_CHANGED, [experiment(CANARY, 3)])
+    await running.bus.deliver(topics.GATEWAY_ANSWER_SERVED, [served(user, arm, 3) for user in range(4) for arm in ARMS])
+    await expose(running, 3, range(10, 14))
+    now = await report(running)
+    assert [(arm.exposed_users, arm.mixed_users) for arm in now.arms] == [(2, 4), (2, 4)]
+
+
+async def test_the_latest_word_counts_and_a_withdrawn_one_is_forgotten(running: Running) -> None:
+    await running.bus.deliver(topics.REGISTRY_EXPERIMENT_CHANGED, [experiment(CANARY, 3)])
+    # Feedback that comes before its answer counts when the answer has come.
+    await running.bus.deliver(
+        topics.FEEDBACK_RATING_GIVEN,
+        [
+            rated(0, "control", 3, up=False, given=2),
+            rated(0, "control", 3, up=True, given=1),
+            rated(2, "control", 3, up=True),
+            rated(1, "treatment", 3, up=True),
+            rated(1, "treatment", 3, up=True, given=2, withdrawn=True),
+        ],
+    )
+    await expose(running, 3, range(4))
+    control, treatment = (await report(running)).arms
+    assert (control.measured_users, control.mean) == (2, 0.5)
+    assert treatment.measured_users == 0
+
+
+async def test_an_answer_of_an_experiment_is_scored_and_the_scores_are_told_once(running: Running) -> None:
+    one = served(1, "treatment", 3)
+    await running.bus.deliver(topics.GATEWAY_ANSWER_SERVED, [one])
+    await running.bus.deliver(topics.GATEWAY_ANSWER_SERVED, [one])
+    asked = pb.GetScoresRequest(tenant="t", answer_id=one.answer_id)
+    scored = (await running.stub.GetScores(asked, timeout=5)).scored
+    assert scored.scores["groundedness"] == 1.0
+    assert (scored.sentences[0].chunk_id, scored.arm) == ("c1", "treatment")
+    told = await poll_until(lambda: running.bus.published(topics.EVALUATION_ANSWER_SCORED), deadline=10)
+    assert [event.message.answer_id for event in told] == [one.answer_id]
+
+
+async def test_an_answer_that_was_not_sampled_has_no_scores(running: Running) -> None:
+    with pytest.raises(AioRpcError) as refused:
+        await running.stub.GetScores(pb.GetScoresRequest(tenant="t", answer_id="a"), timeout=5)
+    assert refused.value.code() is StatusCode.NOT_FOUND
+
+
+async def test_what_is_given_is_scored_without_being_kept(running: Running) -> None:
+    asked = pb.ScoreAnswerRequest(
+        question="When was the tower finished?",
+        answer="The tower was finished in 1925.",
+        contexts=["The tower was finished in 1889."],
+    )
+    reply = await running.stub.ScoreAnswer(asked, timeout=5)
+    assert list(reply.sentences[0].contradictions) == ["number"]
+    assert reply.scores["groundedness"] <= 0.5

@@ -5,22 +5,31 @@ from __future__ import annotations
 import asyncio
 
 from anabranch_bus import Bus
+from anabranch_evaluation.adapters.answers import SqlAnswerLog
 from anabranch_evaluation.adapters.gates import SqlGates
 from anabranch_evaluation.adapters.golden_sets import SqlGoldenSets
 from anabranch_evaluation.adapters.judging import LibraryJudge
 from anabranch_evaluation.adapters.neighbours import GrpcSearch, GrpcVariants, GrpcWriter
+from anabranch_evaluation.adapters.observations import SqlObservations
 from anabranch_evaluation.adapters.runs import SqlRuns
 from anabranch_evaluation.application.datasets import KeepGoldenSets
 from anabranch_evaluation.application.gating import DecideGates
+from anabranch_evaluation.application.observing import ObserveAnswers
 from anabranch_evaluation.application.reading import ReadRuns
 from anabranch_evaluation.application.running import RunVariant
+from anabranch_evaluation.application.watching import WatchExperiments
+from anabranch_evaluation.domain.experiments import Decision
 from anabranch_evaluation.entrypoints import kafka, rpc
 from anabranch_evaluation.settings import Settings
+from anabranch_observability import counter, get_logger
+from anabranch_observability.names import evaluation as names
 from anabranch_rpc import connect
 from anabranch_runtime import Service
 from anabranch_store import Database, OutboxRelay
 
 __all__ = ["build", "database_of"]
+
+log = get_logger()
 
 
 def database_of(url: str) -> Database:
@@ -45,7 +54,14 @@ def build(settings: Settings, *, bus: Bus) -> Service:
     )
     gates = SqlGates(database, encode=kafka.encoded_gate)
     decide = DecideGates(sets=sets, gates=gates, search=search, variants=variants, runs=run)
-    kafka.register_gates(bus, decide)
+    answers = SqlAnswerLog(database, encode=kafka.encoded_score)
+    watch = WatchExperiments(
+        observations=SqlObservations(database, encode=kafka.encoded_decision),
+        every=settings.look_every,
+        delayed=_delayed,
+        decided=_decided,
+    )
+    kafka.register(bus, decide=decide, watch=watch, observe=ObserveAnswers(log=answers, sample=settings.sample))
     relay = OutboxRelay(database, bus.publish_encoded)
 
     async def abandon() -> None:
@@ -60,13 +76,34 @@ def build(settings: Settings, *, bus: Bus) -> Service:
         rpc=[
             rpc.servicer(
                 rpc.UseCases(
-                    sets=KeepGoldenSets(sets=sets), run=run, read=ReadRuns(runs=runs, sets=sets), decide=decide
+                    sets=KeepGoldenSets(sets=sets),
+                    run=run,
+                    read=ReadRuns(runs=runs, sets=sets),
+                    decide=decide,
+                    watch=watch,
+                    scored=answers.scored,
                 )
             )
         ],
         larger_messages={"PutDataset": rpc.PUT_BYTES},
         starting=[database.migrate, abandon],
-        background=[relay.run],
+        background=[relay.run, watch.run],
         draining=[run.stop],
         closing=[database.close, disconnect],
+    )
+
+
+def _delayed(experiment_id: str, problem: str) -> None:
+    log.warning(names.Log.LOOK_DELAYED, experiment_id=experiment_id, problem=problem)
+
+
+def _decided(decision: Decision) -> None:
+    counter(names.DECISIONS).labels(decision=decision.verb.value).inc()
+    log.info(
+        names.Log.EXPERIMENT_DECIDED,
+        experiment_id=decision.experiment_id,
+        phase=decision.phase.value,
+        decision=decision.verb.value,
+        arm=decision.arm,
+        reason=decision.reason,
     )

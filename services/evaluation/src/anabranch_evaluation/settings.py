@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import ClassVar
 
 from pydantic import Field, field_validator
@@ -27,6 +28,10 @@ class Settings(ServiceSettings):
         description="what it keeps: sqlite:////path or postgresql://...; empty: a file in the data folder",
     )
     questions_at_once: int = Field(default=4, ge=1, le=64, description="questions of one run asked at the same time")
+    sample: float = Field(default=0.1, ge=0, le=1, description="share of answers that are scored live")
+    look_every: timedelta = Field(
+        default=timedelta(seconds=1), gt=timedelta(), description="how often experiments are looked at"
+    )
 
     @property
     def database_url(self) -> str:

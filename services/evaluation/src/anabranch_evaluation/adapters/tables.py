@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Float, Integer, LargeBinary,
 
 from anabranch_store import UtcDateTime
 
-__all__ = ["ANSWERS", "DECISIONS", "GATES", "GOLDEN_SETS", "OPINIONS", "RUNS", "SCORES"]
+__all__ = ["DECISIONS", "EXPOSURES", "GATES", "GOLDEN_SETS", "LOOKS", "OPINIONS", "RUNS", "SCORES"]
 
 _METADATA: Final = MetaData()
 _SERIAL: Final = BigInteger().with_variant(Integer(), "sqlite")
@@ -62,7 +62,7 @@ GATES: Final = Table(
 )
 """One row a verdict, never changed; `verdict` is JSON."""
 
-ANSWERS: Final = Table(
+EXPOSURES: Final = Table(
     "exposures",
     _METADATA,
     Column("tenant", String(64), primary_key=True),
@@ -101,10 +101,20 @@ DECISIONS: Final = Table(
     Column("experiment_id", String(64), nullable=False),
     Column("phase_revision", BigInteger(), nullable=False),
     Column("discriminator", String(64), nullable=False),
-    Column("message", LargeBinary(), nullable=False),
+    Column("decision", Text(), nullable=False),
     Column("decided_at", UtcDateTime(), nullable=False),
 )
-"""One row a decision told; unique by experiment, phase and discriminator. `message` is ExperimentDecided."""
+"""One row a decision told; unique by experiment, phase and discriminator. `decision` is JSON."""
+
+LOOKS: Final = Table(
+    "looks",
+    _METADATA,
+    Column("number", _SERIAL, primary_key=True, autoincrement=True),
+    Column("experiment_id", String(64), nullable=False),
+    Column("phase_revision", BigInteger(), nullable=False),
+    Column("fraction", Float(), nullable=False),
+)
+"""One row a look of a group-sequential test: the share of the horizon at which it was taken."""
 
 SCORES: Final = Table(
     "scores",

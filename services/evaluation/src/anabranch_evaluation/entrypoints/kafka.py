@@ -1,4 +1,4 @@
-"""What is heard and told: candidates in, verdicts out."""
+"""What is heard and told: candidates, experiments, answers and opinions in; verdicts, decisions and scores out."""
 
 from __future__ import annotations
 
@@ -6,21 +6,34 @@ from datetime import timedelta
 from typing import Final
 
 from anabranch import topics
-from anabranch.registry.v1.lineage_pb2 import CandidateChanged
+from anabranch.feedback.v1.events_pb2 import RatingGiven
+from anabranch.gateway.v1.events_pb2 import AnswerServed
+from anabranch.registry.v1.lineage_pb2 import CandidateChanged, ExperimentChanged
 from anabranch_bus import Batch, Bus, Encoded, Event, Outcome, derived_id
 from anabranch_evaluation.application.gating import DecideGates
+from anabranch_evaluation.application.observing import ObserveAnswers, ScoredAnswer
+from anabranch_evaluation.application.watching import WatchExperiments
+from anabranch_evaluation.domain.experiments import Decision
 from anabranch_evaluation.domain.gates import Gate
+from anabranch_evaluation.entrypoints.experiments import (
+    decision_message,
+    experiment_from,
+    opinion_from,
+    scored_message,
+    served_from,
+)
 from anabranch_evaluation.entrypoints.messages import candidacy_from, gate_message
 
-__all__ = ["encoded_gate", "register_gates"]
+__all__ = ["encoded_decision", "encoded_gate", "encoded_score", "register"]
 
 GROUP: Final = "evaluation"
 GATE_TAKES: Final = timedelta(minutes=30)
 """A gate over a large golden set is long work, not a stuck handler."""
+BATCH: Final = 256
 
 
-def register_gates(bus: Bus, decide: DecideGates) -> None:
-    """Declares the handler of candidates."""
+def register(bus: Bus, *, decide: DecideGates, watch: WatchExperiments, observe: ObserveAnswers) -> None:
+    """Declares the handlers."""
 
     @bus.subscriber(topics.REGISTRY_CANDIDATE_CHANGED, group=GROUP, max_records=1, stuck_after=GATE_TAKES)
     async def on_candidate_changed(records: Batch[CandidateChanged]) -> Outcome[CandidateChanged]:
@@ -28,6 +41,25 @@ def register_gates(bus: Bus, decide: DecideGates) -> None:
         for _, candidacy in outcome.parse(candidacy_from):
             if candidacy is not None:
                 await decide.candidate(candidacy)
+        return outcome
+
+    @bus.table(topics.REGISTRY_EXPERIMENT_CHANGED)
+    async def on_experiment_changed(experiment_id: str, message: ExperimentChanged | None) -> None:
+        if message is None:
+            watch.drop(experiment_id)
+        else:
+            watch.put(experiment_from(message.experiment))
+
+    @bus.subscriber(topics.GATEWAY_ANSWER_SERVED, group=GROUP, max_records=BATCH)
+    async def on_answer_served(records: Batch[AnswerServed]) -> Outcome[AnswerServed]:
+        outcome = records.outcome()
+        await observe([served for _, served in outcome.parse(served_from)])
+        return outcome
+
+    @bus.subscriber(topics.FEEDBACK_RATING_GIVEN, group=GROUP, max_records=BATCH)
+    async def on_rating_given(records: Batch[RatingGiven]) -> Outcome[RatingGiven]:
+        outcome = records.outcome()
+        await watch.observations.judge([opinion for _, opinion in outcome.parse(opinion_from)])
         return outcome
 
 
@@ -40,4 +72,30 @@ def encoded_gate(gate: Gate) -> Encoded:
         key=gate.candidate_id or gate.gate_id,
         event_id=derived_id(gate.gate_id, topic.name),
         time=gate.decided_at,
+    ).encode()
+
+
+def encoded_decision(decision: Decision) -> Encoded:
+    """Return the event that tells a decision. Its id follows from experiment, phase and discriminator."""
+    topic = topics.EVALUATION_EXPERIMENT_DECIDED
+    place = f"{decision.experiment_id}@{decision.phase_revision}"
+    return Event(
+        topic=topic,
+        message=decision_message(decision),
+        key=decision.experiment_id,
+        event_id=derived_id(place, topic.name, decision.discriminator),
+        time=decision.decided_at,
+    ).encode()
+
+
+def encoded_score(scored: ScoredAnswer) -> Encoded:
+    """Return the event that tells an answer's scores. Its id follows from the answer's."""
+    topic = topics.EVALUATION_ANSWER_SCORED
+    key = f"{scored.served.tenant}/{scored.served.answer_id}"
+    return Event(
+        topic=topic,
+        message=scored_message(scored),
+        key=key,
+        event_id=derived_id(key, topic.name),
+        time=scored.scored_at,
     ).encode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -11,12 +12,16 @@ import grpc
 from anabranch.evaluation.v1 import evaluation_service_pb2 as pb
 from anabranch.evaluation.v1 import evaluation_service_pb2_grpc as stubs
 from anabranch.evaluation.v1 import events_pb2 as events
+from anabranch.registry.v1 import lineage_pb2
 from anabranch_evaluation.application.datasets import KeepGoldenSets
 from anabranch_evaluation.application.gating import DecideGates
 from anabranch_evaluation.application.reading import ReadRuns
 from anabranch_evaluation.application.running import RunVariant
+from anabranch_evaluation.application.watching import WatchExperiments
 from anabranch_evaluation.domain.grounding import SCORER_VERSION
 from anabranch_evaluation.domain.scoring import score_answer
+from anabranch_evaluation.domain.watching import Reading
+from anabranch_evaluation.entrypoints.experiments import decision_message, summary_message, support_message
 from anabranch_evaluation.entrypoints.messages import (
     difference_message,
     entry_message,
@@ -25,7 +30,6 @@ from anabranch_evaluation.entrypoints.messages import (
     run_message,
     spec_from,
 )
-from anabranch_faults import NotFound
 from anabranch_rpc import Servicer, detached
 
 __all__ = ["PUT_BYTES", "UseCases", "servicer"]
@@ -42,6 +46,8 @@ class UseCases:
     run: RunVariant
     read: ReadRuns
     decide: DecideGates
+    watch: WatchExperiments
+    scored: Callable[[str, str], Awaitable[bytes]]
 
 
 class EvaluationServicer(stubs.EvaluationServiceServicer):
@@ -109,23 +115,36 @@ class EvaluationServicer(stubs.EvaluationServiceServicer):
         context: Context,  # noqa: ARG002  as above
     ) -> pb.GetExperimentReportResponse:
         """What is known of an experiment."""
-        raise NotFound(f"there is no experiment {request.experiment_id}", field="experiment_id")
+        report = await self._use.watch.report(request.experiment_id)
+        experiment = report.experiment.message
+        return pb.GetExperimentReportResponse(
+            experiment=experiment if isinstance(experiment, lineage_pb2.Experiment) else None,
+            arms=[summary_message(one) for one in report.reading.arms],
+            sample_ratio_p_value=report.reading.sample_ratio_p_value,
+            verdict=verdict_of(report.reading),
+            decisions=[decision_message(one) for one in report.decisions],
+        )
 
     async def GetScores(self, request: pb.GetScoresRequest, context: Context) -> pb.GetScoresResponse:  # noqa: ARG002, N802  the contract's signature
         """Live scores."""
-        raise NotFound(f"the answer {request.answer_id} was not sampled", field="answer_id")
+        kept = await self._use.scored(request.tenant, request.answer_id)
+        return pb.GetScoresResponse(scored=events.AnswerScored.FromString(kept))
 
     async def ScoreAnswer(self, request: pb.ScoreAnswerRequest, context: Context) -> pb.ScoreAnswerResponse:  # noqa: ARG002, N802  the contract's signature
         """Score what is given."""
         found = await asyncio.to_thread(score_answer, request.question, request.answer, tuple(request.contexts))
         return pb.ScoreAnswerResponse(
             scores=found.scores,
-            sentences=[
-                events.SentenceSupport(text=one.text, support=one.support, contradictions=one.contradictions)
-                for one in found.sentences
-            ],
+            sentences=[support_message(one) for one in found.sentences],
             scorer_version=SCORER_VERSION,
         )
+
+
+def verdict_of(reading: Reading) -> str:
+    """What would be decided now, for people."""
+    if reading.verb is None:
+        return reading.reason
+    return f"{reading.verb.value.replace('_', ' ')} {reading.arm}".strip() + f": {reading.reason}"
 
 
 def servicer(use: UseCases) -> Servicer:

@@ -1,0 +1,297 @@
+"""What a phase amounts to now, and what follows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+import numpy as np
+
+from anabranch_evaluation.domain.experiments import (
+    ArmSummary,
+    Decision,
+    Experiment,
+    Exposed,
+    Guard,
+    Person,
+    Phase,
+    Verb,
+)
+from anabranch_evaluation.domain.statistics import (
+    Bandit,
+    Design,
+    GuardReading,
+    Mode,
+    Sample,
+    Split,
+    Verdict,
+    assess,
+    confidence_sequence,
+    cuped,
+    decide,
+    fraction,
+    mean_guard,
+    quantile_ratio_guard,
+    sample_ratio,
+    whole_shares,
+)
+
+WHOLE: Final = 10_000
+WORTH_MOVING: Final = 500
+"""Hundredths of a percent by which some arm's share must move before traffic is moved: every move mixes some people."""
+_LESS_IS_BETTER: Final = frozenset({"abstention"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """A phase now. `verb` is None while nothing follows."""
+
+    arms: Sequence[ArmSummary]
+    sample_ratio_p_value: float
+    verb: Verb | None
+    arm: str
+    weights: Mapping[str, int]
+    reason: str
+
+    def decision(self, experiment: Experiment, *, at: datetime, discriminator: str) -> Decision:
+        """The reading as a decision of the phase."""
+        if self.verb is None:
+            raise ValueError("nothing follows from this reading")
+        return Decision(
+            experiment_id=experiment.experiment_id,
+            phase=experiment.phase,
+            phase_revision=experiment.phase_revision,
+            verb=self.verb,
+            arm=self.arm,
+            weights=self.weights,
+            arms=self.arms,
+            reason=self.reason,
+            decided_at=at,
+            discriminator=discriminator,
+        )
+
+
+def samples_of(experiment: Experiment, exposed: Exposed) -> dict[str, Sample]:
+    """Arm -> the people with a value of the metric; what was known of them before is taken out where asked for."""
+    design = experiment.design
+    known = [(one, value) for one in exposed.people if (value := one.value(design.metric)) is not None]
+    values = np.array([value for _, value in known])
+    if design.covariate == "satisfaction_before" and known:
+        before = [math.nan if one.before is None else one.before for one, _ in known]
+        values = cuped(values, before).values
+    return {
+        arm.name: Sample.of([value for (one, _), value in zip(known, values, strict=True) if one.arm == arm.name])
+        for arm in experiment.arms
+    }
+
+
+def read(
+    experiment: Experiment,
+    exposed: Exposed,
+    *,
+    now: datetime,
+    looks: Sequence[float] = (),
+    stopped: Collection[str] = (),
+    before: float = 1.0,
+) -> Reading:
+    """What the phase amounts to.
+
+    `looks`: the shares of the horizon at the looks taken, the present one last if one is due. `stopped`: arms already
+    told to stop. `before`: the sample-ratio p-value of the look before.
+    """
+    samples = samples_of(experiment, exposed)
+    live = [arm for arm in experiment.arms if not arm.stopped and arm.name not in stopped]
+    treatments = [arm.name for arm in live if not arm.control]
+    readings = {name: _guards(experiment, exposed.people, name) for name in treatments}
+    summaries = _summaries(experiment, exposed, samples, treatments=treatments, readings=readings, looks=looks)
+    ratio = _sample_ratio(experiment, exposed, before)
+    nothing = Reading(
+        arms=summaries, sample_ratio_p_value=ratio, verb=None, arm="", weights={}, reason="nothing follows yet"
+    )
+    if not treatments or experiment.phase is Phase.STOPPED:
+        return replace(nothing, reason="no treatment is left")
+    if (harm := _harm(nothing, readings)) is not None:
+        return harm
+    everybody = len(exposed.people)
+    match experiment.phase:
+        case Phase.CANARY:
+            return _canary(experiment, exposed, treatments, nothing, now)
+        case Phase.RUNNING if experiment.design.mode is None:
+            return _bandit(experiment, {arm.name: samples[arm.name] for arm in live}, nothing, now, everybody)
+        case Phase.RUNNING:
+            return _running(experiment, samples, treatments, nothing, looks=looks, now=now, people=everybody)
+    return replace(nothing, reason="the holdout's guards hold")
+
+
+def _harm(nothing: Reading, readings: Mapping[str, Mapping[str, GuardReading]]) -> Reading | None:
+    """What ends any phase: a split that was not asked for, an arm that harms."""
+    ratio = nothing.sample_ratio_p_value
+    if ratio < 0.01:  # noqa: PLR2004  the level of the test
+        reason = f"people are not split as asked for: p = {ratio:.2g}"
+        return replace(nothing, verb=Verb.SAMPLE_RATIO_MISMATCH, reason=reason)
+    for name, found in readings.items():
+        for metric, reading in found.items():
+            if reading.breached:
+                return replace(nothing, verb=Verb.STOP_ARM, arm=name, reason=f"{metric}: {reading.reason}")
+    return None
+
+
+def look_due(experiment: Experiment, exposed: Exposed) -> float:
+    """Share of the horizon that has been reached, for a group-sequential test; 0 for any other."""
+    design = experiment.design
+    if experiment.phase is not Phase.RUNNING or design.mode is not Mode.GROUP_SEQUENTIAL:
+        return 0.0
+    samples = samples_of(experiment, exposed)
+    treatments = {arm.name: samples[arm.name] for arm in experiment.arms if not arm.control and not arm.stopped}
+    return fraction(samples[experiment.control.name], treatments, _design(experiment)) if treatments else 0.0
+
+
+def _design(experiment: Experiment) -> Design:
+    design = experiment.design
+    return Design(
+        mode=design.mode or Mode.ANYTIME,
+        promote_when=design.promote_when,
+        alpha=design.alpha,
+        margin=design.margin,
+        min_users=design.min_users,
+        max_users=design.max_users,
+        horizon=design.horizon,
+        looks=design.looks,
+    )
+
+
+def _canary(
+    experiment: Experiment, exposed: Exposed, treatments: Sequence[str], nothing: Reading, now: datetime
+) -> Reading:
+    people = min(sum(one.arm == name for one in exposed.people) for name in treatments)
+    if people < experiment.canary_users:
+        return replace(nothing, reason=f"{people} of {experiment.canary_users} people were exposed")
+    if experiment.phase_started_at is not None and now - experiment.phase_started_at < experiment.canary_at_least:
+        return replace(nothing, reason=f"it goes on for at least {experiment.canary_at_least}")
+    return replace(
+        nothing, verb=Verb.CANARY_PASSED, arm=treatments[0], reason=f"{people} people were exposed, no guard breached"
+    )
+
+
+def _running(
+    experiment: Experiment,
+    samples: Mapping[str, Sample],
+    treatments: Sequence[str],
+    nothing: Reading,
+    *,
+    looks: Sequence[float],
+    now: datetime,
+    people: int,
+) -> Reading:
+    outcome = decide(
+        samples[experiment.control.name],
+        {name: samples[name] for name in treatments},
+        _design(experiment),
+        looks=looks,
+        people=people,
+    )
+    match outcome.verdict:
+        case Verdict.PROMOTE:
+            return replace(nothing, verb=Verb.PROMOTE, arm=outcome.arm, reason=outcome.reason)
+        case Verdict.KEEP_CONTROL:
+            return replace(nothing, verb=Verb.KEEP_CONTROL, reason=outcome.reason)
+        case _ if _over(experiment, now):
+            return replace(nothing, verb=Verb.KEEP_CONTROL, reason=f"its time is over: {outcome.reason}")
+        case _:
+            return replace(nothing, reason=outcome.reason)
+
+
+def _bandit(
+    experiment: Experiment, samples: Mapping[str, Sample], nothing: Reading, now: datetime, people: int
+) -> Reading:
+    design = experiment.design
+    found = Bandit(minimum_share=design.minimum_share, min_users=design.min_users).allocate(samples)
+    arms = [replace(one, probability_best=found.probability_best.get(one.arm, 0.0)) for one in nothing.arms]
+    nothing = replace(nothing, arms=arms, reason=found.reason)
+    if found.winner == experiment.control.name:
+        return replace(nothing, verb=Verb.KEEP_CONTROL)
+    if found.winner:
+        return replace(nothing, verb=Verb.PROMOTE, arm=found.winner)
+    if _over(experiment, now) or 0 < design.max_users <= people:
+        return replace(nothing, verb=Verb.KEEP_CONTROL, reason=f"it ends without a winner: {found.reason}")
+    weights = whole_shares(found.weights, WHOLE)
+    moved = max(abs(weights.get(arm.name, 0) - arm.weight) for arm in experiment.arms)
+    if min(sample.count for sample in samples.values()) >= design.min_users and moved >= WORTH_MOVING:
+        return replace(nothing, verb=Verb.REWEIGH, weights=weights)
+    return nothing
+
+
+def _over(experiment: Experiment, now: datetime) -> bool:
+    longest, began = experiment.design.max_duration, experiment.phase_started_at
+    return longest is not None and began is not None and now - began >= longest
+
+
+def _sample_ratio(experiment: Experiment, exposed: Exposed, before: float) -> float:
+    """The p-value; 1 for a bandit, whose shares move on purpose."""
+    if experiment.design.mode is None and experiment.phase is Phase.RUNNING:
+        return 1.0
+    counts = {arm.name: sum(one.arm == arm.name for one in exposed.people) for arm in experiment.arms if arm.weight}
+    weights = {arm.name: float(arm.weight) for arm in experiment.arms}
+    # Once an arm is stopped the others' weights are new, and who came before is not told apart here.
+    if any(arm.stopped for arm in experiment.arms) or not any(weights.values()):
+        return 1.0
+    return sample_ratio([Split(counts=counts, weights=weights)], before=before).p_value
+
+
+def _guards(experiment: Experiment, people: Sequence[Person], arm: str) -> dict[str, GuardReading]:
+    found = {guard.metric: _guard(guard, people, experiment.control.name, arm) for guard in experiment.guards}
+    return {metric: reading for metric, reading in found.items() if reading is not None}
+
+
+def _guard(guard: Guard, people: Sequence[Person], control: str, arm: str) -> GuardReading | None:
+    first, second = (
+        [value for one in people if one.arm == name and (value := one.value(guard.metric)) is not None]
+        for name in (control, arm)
+    )
+    if not first or not second:
+        return None
+    if guard.metric == "latency_p95":
+        return quantile_ratio_guard(first, second, max_ratio=guard.max_ratio) if guard.max_ratio else None
+    if not guard.max_loss:
+        return None
+    return mean_guard(
+        Sample.of(first),
+        Sample.of(second),
+        max_loss=guard.max_loss,
+        higher_is_better=guard.metric not in _LESS_IS_BETTER,
+    )
+
+
+def _summaries(
+    experiment: Experiment,
+    exposed: Exposed,
+    samples: Mapping[str, Sample],
+    *,
+    treatments: Sequence[str],
+    readings: Mapping[str, Mapping[str, GuardReading]],
+    looks: Sequence[float],
+) -> list[ArmSummary]:
+    control, found = samples[experiment.control.name], []
+    for arm in experiment.arms:
+        sample = samples[arm.name]
+        summary = ArmSummary(
+            arm=arm.name,
+            exposed=sum(one.arm == arm.name for one in exposed.people),
+            measured=sample.count,
+            mean=sample.mean,
+            guards={metric: reading.value for metric, reading in readings.get(arm.name, {}).items()},
+            mixed=exposed.mixed.get(arm.name, 0),
+        )
+        if not arm.control and control.count and sample.count:
+            if experiment.phase is Phase.RUNNING and experiment.design.mode is not None and arm.name in treatments:
+                interval = assess(
+                    control, sample, _design(experiment), looks=looks, treatments=len(treatments)
+                ).interval
+            else:
+                interval = confidence_sequence(control, sample, alpha=experiment.design.alpha)
+            summary = replace(summary, difference=interval.difference, low=interval.low, high=interval.high)
+        found.append(summary)
+    return found
