@@ -17,13 +17,28 @@ from anabranch_bus import BusSettings, KafkaBus, MemoryBus
 from anabranch_faults import Conflict, NotFound
 from anabranch_registry.adapters.ledger import SqlLedger
 from anabranch_registry.adapters.tables import ROUTING_CHANGES, VARIANTS
-from anabranch_registry.application import Ledger, OpenRegistry
+from anabranch_registry.application import (
+    Changes,
+    CreateVariant,
+    GetLineage,
+    GetRouting,
+    GetVariant,
+    Labels,
+    Ledger,
+    ListVariants,
+    OpenRegistry,
+    Rollback,
+    SetRouting,
+)
 from anabranch_registry.bootstrap import build, database_of
-from anabranch_registry.domain import Change, GenerationSettings, Prompt, RetrievalSettings, Variant
+from anabranch_registry.domain import Change, GenerationSettings, Prompt, RetrievalSettings, Routing, Variant
+from anabranch_registry.domain.candidates import CandidateState
 from anabranch_registry.domain.defaults import DEFAULT_VARIANT
+from anabranch_registry.domain.experiments import Phase
+from anabranch_registry.domain.stream.loop import Decision
 from anabranch_registry.entrypoints.kafka import encoded
 from anabranch_registry.settings import Settings
-from anabranch_registry.testing import MemoryLedger
+from anabranch_registry.testing import MemoryLedger, Story
 from anabranch_runtime import Process
 from anabranch_store import Database, OutboxRelay
 from anabranch_testkit import poll_until
@@ -48,65 +63,121 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
+async def store(ledger: Ledger, one: Variant) -> Variant:
+    return await CreateVariant(ledger, now=lambda: CHANGE.at)(one, author="ada", reason="because")
+
+
+async def move(ledger: Ledger, scope: str, weights: dict[str, int], *, expected: int) -> Routing:
+    set_routing = SetRouting(ledger, now=lambda: CHANGE.at)
+    return await set_routing(scope, weights, expected_revision=expected, author="ada", reason="because")
+
+
+async def present(ledger: Ledger, scope: str) -> Routing | None:
+    async with ledger.reading() as books:
+        return await books.routing(scope)
+
+
 class LedgerContract:
     async def test_a_variant_comes_back_as_it_was_stored(self, ledger: Ledger) -> None:
         one = variant(3)
-        assert await ledger.store(one, CHANGE) == one
-        assert await ledger.variant(one.variant_id) == one
-        assert await ledger.variant("v-000000000000") is None
+        assert await store(ledger, one) == one
+        assert await GetVariant(ledger)(one.variant_id) == one
+        with pytest.raises(NotFound):
+            await GetVariant(ledger)("v-000000000000")
 
     async def test_a_variant_that_is_there_already_stays_as_it_is(self, ledger: Ledger) -> None:
-        one = await ledger.store(variant(3), CHANGE)
+        one = await store(ledger, variant(3))
         other = Variant(description="else", retrieval=one.retrieval, generation=one.generation)
-        assert (await ledger.store(other, CHANGE)).description == "top 3"
+        assert (await store(ledger, other)).description == "top 3"
 
     async def test_variants_are_paged_newest_first(self, ledger: Ledger) -> None:
         for top_k in range(1, 6):
-            await ledger.store(variant(top_k), CHANGE)
-        first = await ledger.variants(count=2)
-        second = await ledger.variants(count=2, before=first.following)
-        third = await ledger.variants(count=2, before=second.following)
-        assert [[one.retrieval.top_k for one in page.variants] for page in (first, second, third)] == [
-            [5, 4],
-            [3, 2],
-            [1],
-        ]
-        assert third.following == 0
+            await store(ledger, variant(top_k))
+        pages: list[list[int]] = []
+        token = ""
+        while not pages or token:
+            page, token = await ListVariants(ledger)(page_size=2, page_token=token)
+            pages.append([one.retrieval.top_k for one in page])
+        assert pages == [[5, 4], [3, 2], [1]]
 
     async def test_a_routing_moves_by_compare_and_swap(self, ledger: Ledger) -> None:
-        one, other = [await ledger.store(variant(top_k), CHANGE) for top_k in (1, 2)]
-        assert await ledger.routing("t") is None
+        one, other = [await store(ledger, variant(top_k)) for top_k in (1, 2)]
+        assert await present(ledger, "t") is None
         weights = {one.variant_id: 1, other.variant_id: 3}
-        moved = await ledger.move("t", weights, expected=0, change=CHANGE)
-        assert await ledger.routing("t") == moved
+        moved = await move(ledger, "t", weights, expected=0)
+        assert await GetRouting(ledger)("t") == moved
         assert {share.variant.variant_id: share.weight for share in moved.shares} == weights
         with pytest.raises(Conflict, match="t is at revision 1, not at 0"):
-            await ledger.move("t", weights, expected=0, change=CHANGE)
+            await move(ledger, "t", weights, expected=0)
         with pytest.raises(Conflict):
-            await ledger.move("u", weights, expected=1, change=CHANGE)
-        assert (await ledger.move("t", {one.variant_id: 1}, expected=1, change=CHANGE)).revision == 2
+            await move(ledger, "u", weights, expected=1)
+        assert (await move(ledger, "t", {one.variant_id: 1}, expected=1)).revision == 2
 
     async def test_a_routing_to_an_unknown_variant_is_not_made(self, ledger: Ledger) -> None:
         with pytest.raises(NotFound, match="v-000000000000"):
-            await ledger.move("t", {"v-000000000000": 1}, expected=0, change=CHANGE)
-        assert await ledger.routing("t") is None
+            await move(ledger, "t", {"v-000000000000": 1}, expected=0)
+        assert await present(ledger, "t") is None
 
     async def test_of_many_who_move_at_once_one_wins_each_revision(self, ledger: Ledger) -> None:
-        one = await ledger.store(variant(1), CHANGE)
+        one = await store(ledger, variant(1))
 
         async def attempt() -> int:
             try:
-                return (await ledger.move("t", {one.variant_id: 1}, expected=0, change=CHANGE)).revision
+                return (await move(ledger, "t", {one.variant_id: 1}, expected=0)).revision
             except Conflict:
                 return 0
 
         assert sorted(await asyncio.gather(*(attempt() for _ in range(5)))) == [0, 0, 0, 0, 1]
 
-    async def test_every_scope_can_be_told_again(self, ledger: Ledger) -> None:
-        one = await ledger.store(variant(1), CHANGE)
-        for scope in ("t", "u"):
-            await ledger.move(scope, {one.variant_id: 1}, expected=0, change=CHANGE)
-        assert await ledger.retell() == 2
+    async def test_what_fails_half_way_leaves_nothing(self, ledger: Ledger) -> None:
+        async def fail() -> None:
+            async with ledger.writing() as books:
+                assert await books.claim("e")
+                await books.keep(variant(1), CHANGE)
+                raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            await fail()
+        async with ledger.writing() as books:
+            assert await books.claim("e")
+            assert not await books.claim("e")
+            assert await books.variants([variant(1).variant_id]) == {}
+
+    async def test_a_candidate_goes_all_the_way_and_everything_of_it_is_found_again(self, ledger: Ledger) -> None:
+        await OpenRegistry(ledger)()
+        story = Story(ledger)
+        candidate_id = await story.train("run-1", "1")
+        await story.gate(candidate_id)
+        await story.decide(candidate_id, Decision.CANARY_PASSED)
+        await story.decide(candidate_id, Decision.PROMOTE, arm="treatment")
+        promoted = await story.candidates.get(candidate_id)
+        experiment = await story.experiments.get(promoted.experiment_id)
+        assert (promoted.state, experiment.phase) == (CandidateState.PROMOTED, Phase.HOLDOUT)
+        assert (await story.experiments.list(scope="acme/docs"))[0] == [experiment]
+        assert (await story.candidates.list())[0] == [promoted]
+        labels = Labels(ledger)
+        assert (await labels.get("acme/docs", "production")).variant_id == promoted.variant.variant_id
+        assert (await labels.get("acme/docs", "last-good")).variant_id == DEFAULT_VARIANT.variant_id
+        routing, rolled_back = await Rollback(ledger)("acme/docs", author="ada", reason="worse")
+        assert (routing.shares[0].variant, rolled_back) == (DEFAULT_VARIANT, candidate_id)
+        changes, _ = await Changes(ledger).list(subject=candidate_id)
+        assert [change.what for change in changes] == [
+            "state PROMOTED -> ROLLED_BACK",
+            "state EXPERIMENT -> PROMOTED",
+            "state CANARY -> EXPERIMENT",
+            "state GATED -> CANARY",
+            "state TRAINED -> GATED",
+            "created",
+        ]
+        chain = await GetLineage(ledger)(promoted.variant.variant_id)
+        assert {node.kind for node in chain.nodes} == {
+            "variant",
+            "model",
+            "dataset",
+            "candidate",
+            "experiment",
+            "gate",
+        }
 
 
 class TestMemoryLedger(LedgerContract):
@@ -123,12 +194,12 @@ class TestSqlLedger(LedgerContract):
     async def test_what_is_decided_is_told_in_order_and_told_again_under_the_same_id(self, database: Database) -> None:
         bus, ledger = MemoryBus(), SqlLedger(database, encode=encoded)
         relay = OutboxRelay(database, bus.publish_encoded)
-        one = await ledger.store(variant(1), CHANGE)
+        one = await store(ledger, variant(1))
         for revision in range(3):
-            await ledger.move("t", {one.variant_id: revision + 1}, expected=revision, change=CHANGE)
+            await move(ledger, "t", {one.variant_id: revision + 1}, expected=revision)
         with pytest.raises(Conflict):
-            await ledger.move("t", {one.variant_id: 1}, expected=0, change=CHANGE)
-        await ledger.retell()
+            await move(ledger, "t", {one.variant_id: 1}, expected=0)
+        await OpenRegistry(ledger).retell()
         await relay.drain()
         told = bus.published(topics.REGISTRY_ROUTING_CHANGED)
         assert [event.message.revision for event in told] == [1, 2, 3, 3]
@@ -137,9 +208,9 @@ class TestSqlLedger(LedgerContract):
 
     async def test_every_change_is_kept_with_author_and_reason(self, database: Database) -> None:
         ledger = SqlLedger(database, encode=encoded)
-        one = await ledger.store(variant(1), CHANGE)
+        one = await store(ledger, variant(1))
         for revision in range(2):
-            await ledger.move("t", {one.variant_id: 1}, expected=revision, change=CHANGE)
+            await move(ledger, "t", {one.variant_id: 1}, expected=revision)
         async with database.reading() as tx:
             rows = (await tx.execute(select(ROUTING_CHANGES).order_by(ROUTING_CHANGES.c.revision))).all()
         assert [(row.revision, row.author, row.reason, row.changed_at) for row in rows] == [
@@ -156,7 +227,7 @@ class TestSqlLedger(LedgerContract):
 
         await asyncio.gather(*(start() for _ in range(4)))
         database = database_of(database_url)
-        routing = await SqlLedger(database, encode=encoded).routing("*")
+        routing = await present(SqlLedger(database, encode=encoded), "*")
         assert routing is not None
         assert (routing.revision, routing.shares[0].variant) == (1, DEFAULT_VARIANT)
         async with database.reading() as tx:

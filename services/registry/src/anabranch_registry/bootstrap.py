@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from grpc import StatusCode
+
 from anabranch_bus import Bus
 from anabranch_registry.adapters.ledger import SqlLedger
-from anabranch_registry.application import (
-    CreateVariant,
-    GetRouting,
-    GetVariant,
-    ListVariants,
-    OpenRegistry,
-    SetRouting,
-)
+from anabranch_registry.application import EndHoldouts, OpenRegistry, TakeDecision, TakeGate, TakeTrained
+from anabranch_registry.domain.faults import ExperimentRuns
 from anabranch_registry.entrypoints import kafka, rpc
 from anabranch_registry.settings import Settings
 from anabranch_runtime import Service
@@ -30,21 +28,13 @@ def build(settings: Settings, *, bus: Bus) -> Service:
     database = database_of(settings.database_url)
     ledger = SqlLedger(database, encode=kafka.encoded)
     relay = OutboxRelay(database, bus.publish_encoded)
+    kafka.register(bus, trained=TakeTrained(ledger), gate=TakeGate(ledger), decision=TakeDecision(ledger))
     return Service(
         name="registry",
         bus=bus,
-        rpc=[
-            rpc.servicer(
-                rpc.UseCases(
-                    create=CreateVariant(ledger),
-                    get=GetVariant(ledger),
-                    list=ListVariants(ledger),
-                    routing=GetRouting(ledger),
-                    set=SetRouting(ledger),
-                )
-            )
-        ],
+        rpc=[rpc.servicer(rpc.UseCases.on(ledger))],
+        errors={ExperimentRuns: StatusCode.FAILED_PRECONDITION},
         starting=[database.migrate, OpenRegistry(ledger)],
-        background=[relay.run],
+        background=[relay.run, EndHoldouts(ledger, asyncio.sleep).run],
         closing=[database.close],
     )

@@ -10,6 +10,8 @@ __all__ = ["Attr", "Log", "Span"]
 class Log(LogEvent):
     """Log events."""
 
+    DECISION_IGNORED = "registry.decision.ignored"
+
 
 class Span(SpanName):
     """Span names."""

@@ -39,6 +39,8 @@ class Share:
 
     variant: Variant
     weight: int
+    experiment_id: str = ""
+    arm: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,7 +76,15 @@ def routing_message(routing: Routing) -> events.RoutingChanged:
     message = events.RoutingChanged(
         scope=routing.scope,
         revision=routing.revision,
-        shares=[events.Share(variant=variant_message(share.variant), weight=share.weight) for share in routing.shares],
+        shares=[
+            events.Share(
+                variant=variant_message(share.variant),
+                weight=share.weight,
+                experiment_id=share.experiment_id,
+                arm=share.arm,
+            )
+            for share in routing.shares
+        ],
         author=routing.change.author,
         reason=routing.change.reason,
     )

@@ -1,35 +1,22 @@
-"""RegistryService: parse, call, answer."""
+"""Variants and routing."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import grpc
 
 from anabranch.registry.v1 import registry_service_pb2 as pb
 from anabranch.registry.v1 import registry_service_pb2_grpc as stubs
-from anabranch_registry.application import CreateVariant, GetRouting, GetVariant, ListVariants, SetRouting
 from anabranch_registry.entrypoints.messages import routing_message, variant_from, variant_message
-from anabranch_rpc import Servicer
+from anabranch_registry.entrypoints.rpc.use_cases import UseCases
 
-__all__ = ["UseCases", "servicer"]
+__all__ = ["TrafficServicer"]
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UseCases:
-    """What can be asked of the registry."""
-
-    create: CreateVariant
-    get: GetVariant
-    list: ListVariants
-    routing: GetRouting
-    set: SetRouting
-
-
-class RegistryServicer(stubs.RegistryServiceServicer):
+class TrafficServicer(stubs.RegistryServiceServicer):
     """Variants and routing."""
 
     def __init__(self, use: UseCases) -> None:
@@ -72,11 +59,21 @@ class RegistryServicer(stubs.RegistryServiceServicer):
         )
         return pb.SetRoutingResponse(routing=routing_message(routing))
 
+    async def Promote(self, request: pb.PromoteRequest, context: Context) -> pb.PromoteResponse:  # noqa: ARG002, N802  the contract's signature
+        """Give a scope to a candidate or variant."""
+        routing = await self._use.promote(
+            candidate_id=request.candidate_id,
+            scope=request.scope,
+            variant_id=request.variant_id,
+            whole=request.whole,
+            author=request.author,
+            reason=request.reason,
+        )
+        return pb.PromoteResponse(routing=routing_message(routing))
 
-def servicer(use: UseCases) -> Servicer:
-    """Return the service for a server."""
-    return Servicer(
-        RegistryServicer(use),
-        add=stubs.add_RegistryServiceServicer_to_server,
-        name="anabranch.registry.v1.RegistryService",
-    )
+    async def Rollback(self, request: pb.RollbackRequest, context: Context) -> pb.RollbackResponse:  # noqa: ARG002, N802  the contract's signature
+        """Take a scope back."""
+        routing, candidate_id = await self._use.rollback(
+            request.scope, to_revision=request.to_revision, author=request.author, reason=request.reason
+        )
+        return pb.RollbackResponse(routing=routing_message(routing), candidate_id=candidate_id)

@@ -1,0 +1,118 @@
+"""What the use cases stand on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Generic, Protocol, TypeAlias, TypeVar
+
+from anabranch_registry.domain import Routing, Variant
+from anabranch_registry.domain.artifacts import Dataset, Gate, Model
+from anabranch_registry.domain.candidates import Candidate
+from anabranch_registry.domain.experiments import Experiment
+from anabranch_registry.domain.notes import Label, Link, Note
+from anabranch_registry.domain.policies import Loop, Policy
+from anabranch_registry.domain.routing import Change
+
+__all__ = ["Books", "Clock", "Ledger", "Listing", "Standing", "Thing", "Told", "utc_now"]
+
+Clock = Callable[[], datetime]
+
+Thing: TypeAlias = Model | Dataset | Gate | Candidate | Experiment | Loop | Label
+T = TypeVar("T", Model, Dataset, Gate, Candidate, Experiment, Loop, Label, Variant, Note)
+K = TypeVar("K", Model, Dataset, Gate, Candidate, Experiment, Loop, Label)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A candidate with the policy that holds for it."""
+
+    candidate: Candidate
+    loop: Loop
+
+    @property
+    def policy(self) -> Policy:
+        """The policy."""
+        return self.loop.policy
+
+
+Told: TypeAlias = Routing | Standing | Experiment | Loop
+"""What others are told of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing(Generic[T]):
+    """A page, newest first; `following` is the number to list on from, 0 at the end."""
+
+    found: Sequence[T]
+    following: int = 0
+
+
+class Books(Protocol):
+    """The ledger within one transaction."""
+
+    async def claim(self, event_id: str) -> bool:
+        """Take an event for this transaction; False when another took it before."""
+
+    async def variants(self, ids: Iterable[str]) -> dict[str, Variant]:
+        """Return those of the variants that are kept."""
+
+    async def page_of_variants(self, *, count: int, before: int = 0) -> Listing[Variant]:
+        """Return the `count` variants next older than number `before`, the newest for 0."""
+
+    async def keep(self, variant: Variant, change: Change) -> None:
+        """Keep a variant that is not kept yet."""
+
+    async def routing(self, scope: str, revision: int = 0) -> Routing | None:
+        """Return a revision of a scope's routing, the present one for 0; None when there is none."""
+
+    async def scopes(self) -> Sequence[str]:
+        """Return all scopes that have a routing of their own."""
+
+    async def route(self, routing: Routing) -> None:
+        """Keep the next revision of a scope's routing."""
+
+    async def find(self, kind: type[K], key: str) -> K | None:
+        """Return the entry of this id, None when there is none."""
+
+    async def page(
+        self, kind: type[K], *, scope: str = "", live: bool = False, count: int, before: int = 0
+    ) -> Listing[K]:
+        """Return entries, newest first: of a scope (empty: all), only those that are `live`."""
+
+    async def put(self, thing: Thing) -> None:
+        """Keep an entry, in the place of the one that has its id."""
+
+    async def note(self, notes: Iterable[Note]) -> None:
+        """Write rows of the audit."""
+
+    async def page_of_notes(
+        self, *, scope: str = "", subject: str = "", since: datetime | None = None, count: int, before: int = 0
+    ) -> Listing[Note]:
+        """Return rows of the audit, newest first; all that is given must match."""
+
+    async def link(self, links: Iterable[Link]) -> None:
+        """Keep what led to what; what is kept already is kept once."""
+
+    async def links(self, ids: Iterable[str], *, up: bool) -> Sequence[Link]:
+        """Return the links that lead to (`up`) or from these."""
+
+    async def tell(self, told: Told) -> None:
+        """Have everybody told when, and only when, this transaction is committed."""
+
+
+class Ledger(Protocol):
+    """Where all of it is kept for ever. Raises Transient, Unreachable."""
+
+    def writing(self) -> AbstractAsyncContextManager[Books]:
+        """One transaction, all or nothing; only one at a time over all replicas."""
+
+    def reading(self) -> AbstractAsyncContextManager[Books]:
+        """One that changes nothing and waits for nobody."""
+
+
+def utc_now() -> datetime:
+    """The present moment, in UTC."""
+    return datetime.now(UTC)
