@@ -15,9 +15,9 @@ __all__ = ["Telemetry"]
 class Telemetry:
     """The `Log` port."""
 
-    def taken(self, kind: str, channel: Channel, state: str) -> None:
+    def taken(self, kind: str, channel: Channel, state: str, count: int) -> None:
         """As in the port."""
-        counter(names.TAKEN).labels(kind=kind, channel=channel.name.lower(), state=state).inc()
+        counter(names.TAKEN).labels(kind=kind, channel=channel.name.lower(), state=state).inc(count)
 
     def refused(self, refusal: Refusal, channel: Channel) -> None:
         """As in the port."""

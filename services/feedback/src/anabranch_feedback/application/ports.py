@@ -157,8 +157,8 @@ class Redactor(Protocol):
 class Log(Protocol):
     """What operators hear."""
 
-    def taken(self, kind: str, channel: Channel, state: str) -> None:
-        """A feedback was settled."""
+    def taken(self, kind: str, channel: Channel, state: str, count: int) -> None:
+        """So many feedbacks were settled."""
 
     def refused(self, refusal: Refusal, channel: Channel) -> None:
         """A feedback will not be used."""

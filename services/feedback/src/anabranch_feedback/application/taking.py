@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -128,12 +129,17 @@ class TakeFeedback:
             for given in tokens:
                 self._limit.give_back(given.tenant, given.user_id)
             raise
-        for arrival, one in zip(clean, settled, strict=True):
+        self._count(clean, settled, channel)
+        return settled
+
+    def _count(self, arrivals: Sequence[Arrival], settled: Sequence[Settled], channel: Channel) -> None:
+        both = list(zip(arrivals, settled, strict=True))
+        taken = Counter((of.given.kind, one.state.value) for of, one in both if of.given and one.fault is None)
+        for (kind, state), count in taken.items():
+            self._log.taken(kind, channel, state, count)
+        for one in settled:
             if one.fault is not None:
                 self._log.refused(one.fault.why, channel)
-            elif arrival.given is not None:
-                self._log.taken(arrival.given.kind, channel, one.state.value)
-        return settled
 
     def _redacted(self, given: Given) -> Given:
         comment = self._redactor.redact(given.comment) if given.comment else ""
@@ -161,13 +167,16 @@ class _Work:
 
     async def run(self, arrivals: Sequence[Arrival]) -> list[Settled]:
         books = self._books
-        self._past = await books.past(one.key for one in arrivals)
+        # Each id is a hash: made once.
+        keys = [one.key for one in arrivals]
+        feedback_ids = [one.given.feedback_id if one.given else "" for one in arrivals]
+        self._past = await books.past(keys)
         asked = [one.given for one in arrivals if one.given is not None]
         ids = {given.answer_id for given in asked} | {given.other_answer_id for given in asked if given.other_answer_id}
         answers = await books.answers(ids)
-        self._rows = await books.feedback({given.feedback_id for given in asked})
+        self._rows = await books.feedback(set(feedback_ids) - {""})
         self._there = set(self._rows)
-        settled = [self._one(arrival, answers) for arrival in arrivals]
+        settled = [self._one(*one, answers) for one in zip(arrivals, keys, feedback_ids, strict=True)]
         touched = [self._rows[feedback_id] for feedback_id in sorted(self._touched)]
         await books.save(
             new=[row for row in touched if row.feedback_id not in self._there],
@@ -182,15 +191,14 @@ class _Work:
             await books.tell([one.told for one in final if one.told is not None])
         return final
 
-    def _one(self, arrival: Arrival, answers: Answers) -> Settled:
-        key = arrival.key
+    def _one(self, arrival: Arrival, key: str, own_id: str, answers: Answers) -> Settled:
         if key in self._past:
             return self._again(key, self._past[key], answers)
         feedback_id = ""
         try:
             if arrival.given is None:
                 raise arrival.fault or AssertionError("an arrival without anything")
-            settled = self._take(arrival, arrival.given, key, answers)
+            settled = self._take(arrival, arrival.given, key, own_id, answers)
             feedback_id = settled.feedback_id
         except Refused as refused:
             settled = Settled(state=State.REFUSED, fault=refused)
@@ -221,7 +229,7 @@ class _Work:
         state = State.WAITING if row.joined_at is None else State.JOINED
         return Settled(state=state, feedback_id=row.feedback_id, revision=row.revision, told=told)
 
-    def _take(self, arrival: Arrival, given: Given, key: str, answers: Answers) -> Settled:
+    def _take(self, arrival: Arrival, given: Given, key: str, feedback_id: str, answers: Answers) -> Settled:
         rules, channel = self._use._rules, self._channel  # noqa: SLF001  the two are one thing in two pieces
         if rules.tenants is not None and given.tenant not in rules.tenants:
             raise Refused(Refusal.UNKNOWN_TENANT, f"tenant {given.tenant} is not served here", field="tenant")
@@ -230,7 +238,6 @@ class _Work:
         if found.answer is None and channel is not Channel.KAFKA and self._too_old(found.missing):
             raise unknown(found.missing)
         given_at = min(given.given_at or self._now, self._now)
-        feedback_id = given.feedback_id
         before = self._rows.get(feedback_id)
         if before is not None and before.given_at > given_at:
             return Settled(state=State.STALE, feedback_id=feedback_id, revision=before.revision)
