@@ -385,12 +385,24 @@ async def test_a_group_sequential_experiment_ends_at_its_horizon(running: Runnin
 
 async def test_a_bandit_moves_shares_and_then_names_the_best(running: Running) -> None:
     changed = experiment(RUNNING, 5, mode=loop_pb2.DECISION_MODE_BANDIT)
+    changed.experiment.arms.append(lineage_pb2.Arm(name="other", variant_id="v-bad"))
+    for arm, weight in zip(changed.experiment.arms, (3_334, 3_333, 3_333), strict=True):
+        arm.weight = weight
     await running.bus.deliver(topics.REGISTRY_EXPERIMENT_CHANGED, [changed])
-    await expose(running, 5, range(120), satisfied={"control": 0.5, "treatment": 0.52})
+
+    async def show(users: range, ups: dict[str, int]) -> None:
+        """Users by turns in the arms; of ten in a row in an arm, so many put a thumb up."""
+        arms = (*ARMS, "other")
+        await running.bus.deliver(topics.GATEWAY_ANSWER_SERVED, [served(user, arms[user % 3], 5) for user in users])
+        ratings = [rated(user, arms[user % 3], 5, up=(user // 3) % 10 < ups[arms[user % 3]]) for user in users]
+        await running.bus.deliver(topics.FEEDBACK_RATING_GIVEN, ratings)
+
+    await show(range(180), {"control": 5, "treatment": 5, "other": 3})
     told = await decided(running, 5)
     assert told.decision == events.DECISION_REWEIGH
     assert sum(told.weights.values()) == 10_000
-    await expose(running, 5, range(120, 600), satisfied={"control": 0.3, "treatment": 0.9})
+    assert told.weights["other"] < 3_000
+    await show(range(180, 600), {"control": 3, "treatment": 9, "other": 3})
     await poll_until(
         lambda: (
             events.DECISION_PROMOTE
