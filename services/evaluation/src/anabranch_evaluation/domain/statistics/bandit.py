@@ -38,16 +38,26 @@ class Bandit:
     """The rule of a bandit.
 
     `confidence`: the probability of being best at which an arm has won; chosen by simulation so that at most 5 % of
-    winners are wrong (bench/statistics.py). `min_users`: per arm, before it may stop.
+    winners are wrong where the best is ahead by a tenth of a standard deviation (bench/statistics.py). `min_users`: per arm, before shares move or it may stop. `prior_people`: what
+    is believed beforehand, that all arms are alike, counts as this many people an arm; it keeps early luck from winning.
     `minimum_share`: of an arm that is still in; an arm is out, with share 0, while its probability of being best is
     below `out`.
     """
 
     minimum_share: float = 0.05
-    confidence: float = 0.95
+    confidence: float = 0.84
     min_users: int = 50
+    prior_people: float = 300.0
     out: float = 0.002
     value_range: float = 1.0
+
+    def believe(self, counts: ArrayLike, means: ArrayLike, variances: ArrayLike) -> Floats:
+        """Probabilities of being best: means drawn towards each other by the prior; arms along the last axis."""
+        n, m = np.asarray(counts, dtype=np.float64), np.asarray(means, dtype=np.float64)
+        spread = squared_error(n, variances, self.value_range) * n
+        centre = m.mean(axis=-1, keepdims=True)
+        weight = n / (n + self.prior_people)
+        return probability_best(centre + (m - centre) * weight, np.sqrt(spread / (n + self.prior_people)))
 
     def weights(self, best: Floats) -> Floats:
         """Shares by the probabilities of being best; arms along the last axis."""
@@ -70,22 +80,19 @@ class Bandit:
             raise ValueError("a bandit without arms")
         names = sorted(arms)
         counts = np.array([arms[name].count for name in names], dtype=np.float64)
-        if counts.min() < 2:  # noqa: PLR2004 - a variance needs two
-            even = 1 / len(names)
-            same = dict.fromkeys(names, even)
-            return Allocation(weights=same, probability_best=same, winner="", reason="an arm has fewer than two people")
-        means = np.array([arms[name].mean for name in names])
-        errors = np.sqrt(squared_error(counts, [arms[name].variance for name in names], self.value_range))
-        best = probability_best(means, errors)
+        fewest = max(self.min_users, 2)
+        if counts.min() < fewest:
+            same = dict.fromkeys(names, 1 / len(names))
+            reason = f"{int(counts.min())} people in the smallest arm, asked for {fewest}"
+            return Allocation(weights=same, probability_best=same, winner="", reason=reason)
+        best = self.believe(counts, [arms[name].mean for name in names], [arms[name].variance for name in names])
         leader = int(best.argmax())
-        enough = counts.min() >= self.min_users
-        won = bool(enough and best[leader] >= self.confidence)
         reason = f"{names[leader]} is best with probability {best[leader]:.3f}, asked for {self.confidence:.3f}"
         return Allocation(
             weights=dict(zip(names, self.weights(best).tolist(), strict=True)),
             probability_best=dict(zip(names, best.tolist(), strict=True)),
-            winner=names[leader] if won else "",
-            reason=reason if enough else f"{int(counts.min())} people in the smallest arm, asked for {self.min_users}",
+            winner=names[leader] if best[leader] >= self.confidence else "",
+            reason=reason,
         )
 
 
