@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Row
 
+from anabranch_training.adapters.lines import judgment_from, judgment_json
 from anabranch_training.application.ports import MadeDataset
 from anabranch_training.domain import Judgment
 from anabranch_training.domain.ratings import GoldQuestion, Taken
@@ -19,37 +19,12 @@ __all__ = [
     "feedback_row",
     "gold_from",
     "gold_text",
-    "judgment_from",
-    "judgment_json",
     "judgments_from",
     "run_from",
     "run_row",
 ]
 
 _MIDDLE = 0.5
-
-
-def judgment_json(one: Judgment) -> Mapping[str, Any]:
-    """A judgment as JSON keeps it."""
-    return {
-        "question": one.question,
-        "document": one.document,
-        "chunk": one.chunk,
-        "user": one.user,
-        "label": one.label,
-        "shown_rank": one.shown_rank,
-        "randomised": one.randomised,
-        "features": list(one.features),
-        "at": one.at.isoformat(),
-        "source": one.source,
-    }
-
-
-def judgment_from(kept: Mapping[str, Any]) -> Judgment:
-    """The judgment that was kept."""
-    return Judgment(
-        **{**kept, "features": tuple(map(float, kept["features"])), "at": datetime.fromisoformat(kept["at"])}
-    )
 
 
 def judgments_from(text: str) -> list[Judgment]:

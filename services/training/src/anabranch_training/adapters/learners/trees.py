@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import lightgbm
 import numpy as np
 
 from anabranch_training.adapters.learners.table import Floats, Table
@@ -15,6 +14,8 @@ _MONOTONE_BUT_FOR = frozenset({"length", "freshness"})
 
 def fit(table: Table, names: tuple[str, ...], *, seed: int, rounds: int = 150) -> TreeScore:
     """LambdaMART; more of a matching feature never lowers the score. One thread: the same model on every machine."""
+    import lightgbm  # noqa: PLC0415  takes seconds, and few runs need it
+
     sizes = np.bincount(table.questions)
     data = lightgbm.Dataset(
         table.features,
@@ -45,6 +46,8 @@ def fit(table: Table, names: tuple[str, ...], *, seed: int, rounds: int = 150) -
 
 def scores(model: TreeScore, features: Floats) -> Floats:
     """The model's score of each row."""
+    import lightgbm  # noqa: PLC0415  as above
+
     return np.asarray(
         lightgbm.Booster(model_str=model.text).predict(features, raw_score=True, num_threads=1), dtype=float
     )

@@ -57,7 +57,7 @@ def _confine(order: dict[str, Any]) -> None:
 
 def _make(run: RunFolder, order: dict[str, Any]) -> None:
     # Imported here: what counts against the limits is all that follows them.
-    from anabranch_training.adapters.rows import judgment_from  # noqa: PLC0415  see above
+    from anabranch_training.adapters.lines import judgment_from  # noqa: PLC0415  see above
     from anabranch_training.adapters.workshop import making  # noqa: PLC0415  see above
 
     run.write("progress", {"stage": "dataset"})

@@ -16,7 +16,7 @@ from typing import Any, Final
 from anabranch_faults import Invalid
 from anabranch_observability import counter, get_logger
 from anabranch_observability.names import training as names
-from anabranch_training.adapters.rows import judgment_json
+from anabranch_training.adapters.lines import judgment_json
 from anabranch_training.adapters.workshop.folder import REFUSED, RunFolder
 from anabranch_training.application.ports import Made, MadeDataset, MadeModel, NotEnough, Order
 from anabranch_training.domain import FEATURE_SET

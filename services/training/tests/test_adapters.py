@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from anabranch_artifacts import ArtifactStore
+from anabranch_faults import Invalid
+from anabranch_store import Database
+from anabranch_training.adapters.book import SqlBook
+from anabranch_training.adapters.shelf import SignedShelf
+from anabranch_training.application.ports import Made, MadeDataset
+from anabranch_training.bootstrap import database_of
+from anabranch_training.domain.runs import Recipe, Run, RunState, Trigger
+from anabranch_training.entrypoints.kafka import encoded
+from anabranch_training.entrypoints.ratings import taken_from
+from anabranch_training.testing import rating
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+RUN = Run(
+    run_id="tr-1",
+    tenant="acme",
+    corpus="handbook",
+    recipe=Recipe.RERANKER,
+    trigger=Trigger.FEEDBACK,
+    author="service:training",
+    reason="",
+    queued_at=NOW,
+)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = database_of(database_url)
+    await database.migrate()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def book(database: Database) -> SqlBook:
+    return SqlBook(database, encode=encoded)
+
+
+async def test_feedback_is_counted_once_however_often_it_comes_and_the_highest_revision_holds(book: SqlBook) -> None:
+    first, second = taken_from(rating(1)), taken_from(rating(1, revision=2, relevant=False))
+    assert await book.take([("event-2", second), ("event-1", first)]) == 1
+    assert await book.take([("event-2", second), ("event-1", first), ("event-3", first)]) == 0
+    supply = await book.supply("acme", "handbook")
+    assert (supply.usable, supply.fresh, supply.positive, supply.negative) == (1, 1, 0, 1)
+    assert [one.corpus for one in await book.supplies()] == ["handbook"]
+
+
+async def test_a_corpus_has_one_automatic_run_at_a_time_and_what_it_was_started_for_is_fresh_no_longer(
+    book: SqlBook,
+) -> None:
+    await book.take([("event-1", taken_from(rating(1)))])
+    assert await book.queue(RUN) is not None
+    assert await book.queue(replace(RUN, run_id="tr-2")) is None
+    assert (await book.supply("acme", "handbook")).fresh == 0
+    assert await book.queue(replace(RUN, run_id="tr-3", trigger=Trigger.BY_HAND)) is not None
+    assert await book.move(replace(RUN, state=RunState.CANCELLED, finished_at=NOW))
+    assert not await book.move(replace(RUN, state=RunState.TRAINING))
+    assert await book.queue(replace(RUN, run_id="tr-4")) is not None
+    assert [run.run_id for run in await book.unfinished()] == ["tr-3", "tr-4"]
+    material = await book.material(RUN, most=10)
+    assert (len(material.judgments), material.answers) == (1, frozenset({"answer-1"}))
+
+
+async def test_a_data_set_whose_files_were_changed_after_its_run_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    (folder / "train.jsonl").write_text("changed\n")
+    made = MadeDataset(
+        version="ds-000000000000",
+        digest="0" * 64,
+        tenant="acme",
+        corpus="handbook",
+        counts={},
+        first=NOW,
+        last=NOW,
+        datasheet="",
+        folder=folder,
+    )
+    shelf = SignedShelf(ArtifactStore(str(tmp_path / "store"), public_key=None), None)
+    with pytest.raises(Invalid, match="changed"):
+        await shelf.put(Made(dataset=made))
