@@ -47,8 +47,9 @@ def upper(hits: float, runs: int, level: float = 0.99) -> float:
     return float(beta.ppf(level, hits + 1, runs - hits)) if hits < runs else 1.0
 
 
-def rate(hits: NDArray[np.bool_]) -> dict[str, float]:
+def rate(declared: Any) -> dict[str, float]:
     """A rate with its upper bound."""
+    hits = np.asarray(declared)
     return {"rate": float(hits.mean()), "upper_99": upper(float(hits.sum()), hits.size), "runs": int(hits.size)}
 
 
@@ -77,7 +78,7 @@ def sequential(runs: int, first: float, second: float, seed: int) -> dict[str, A
 
 
 def play(p: list[float], bandit: Bandit, runs: int, *, equal: bool) -> tuple[Floats, NDArray[np.bool_]]:
-    """Samples used until a winner, and whether it was the wrong one; the first arm is best. 100 people between looks."""
+    """Samples used until a winner, and whether it was wrong; the first arm is best. 100 people between looks."""
     generator = np.random.default_rng(7)
     arms, batch, cap = len(p), 100, 200_000
     count, total = np.zeros((runs, arms)), np.zeros((runs, arms))
@@ -131,7 +132,7 @@ def bandits(runs: int) -> dict[str, Any]:
 
 
 def reranked(generator: np.random.Generator, size: int, points: float) -> tuple[Floats, Floats]:
-    """nDCG@10 of one right passage per question under two rerankers whose scores agree in part; means differ by `points`.
+    """nDCG@10 of one right passage per question under two rerankers that agree in part; means differ by `points`.
 
     One question in ten is out of reach of both (0), half are at rank 1 with both; of the rest each reranker has its own
     rank. `points` are lost by right passages that fall from the first rank to the fourth.

@@ -79,7 +79,7 @@ class TestGroupSequential:
 
 class TestConfidenceSequence:
     def test_without_a_peak_the_mixture_is_that_of_robbins(self) -> None:
-        # sqrt(2 (t r + 1) / (t r) log(sqrt(t r + 1) / alpha)), Waudby-Smith et al. (2021), eq. 8, in standard errors. The
+        # sqrt(2 (t r + 1) / (t r) log(sqrt(t r + 1) / alpha)), Waudby-Smith et al. (2021), eq. 8. The
         # boundary is found on a mixture of |S|, which for peak 0 is the same.
         t = np.array([0.01, 0.3, 1.0, 7.0])
         r = 4.0 * t
