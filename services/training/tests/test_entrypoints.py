@@ -245,10 +245,12 @@ async def test_feedback_that_may_not_be_used_or_was_taken_back_is_not_kept(train
         (upstream.FeedbackGiven(citation=upstream.CitationJudgment(chunk_id="chunk-0-2")), {2: 0.0}),
         (upstream.FeedbackGiven(citation=upstream.CitationJudgment(chunk_id="elsewhere", relevant=True)), {}),
         (
-            upstream.FeedbackGiven(implicit=upstream.Implicit(sign="SIGN_CITATION_OPENED", chunk_id="chunk-0-1")),
+            upstream.FeedbackGiven(
+                implicit=upstream.Implicit(sign=upstream.SIGN_CITATION_OPENED, chunk_id="chunk-0-1")
+            ),
             {1: 0.6},
         ),
-        (upstream.FeedbackGiven(implicit=upstream.Implicit(sign="SIGN_ANSWER_COPIED")), {}),
+        (upstream.FeedbackGiven(implicit=upstream.Implicit(sign=upstream.SIGN_ANSWER_COPIED)), {}),
         (
             upstream.FeedbackGiven(review=upstream.Review(ranking=["chunk-0-4", "chunk-0-1"], relevant=["chunk-0-4"])),
             {4: 1, 1: 0},
