@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -17,13 +18,17 @@ from anabranch.embedding.v1 import embedding_service_pb2 as embedding_pb
 from anabranch.embedding.v1 import embedding_service_pb2_grpc as embedding_stubs
 from anabranch.embedding.v1.events_pb2 import ChunksEmbedded, EmbeddedChunk, ModelIdentity
 from anabranch.ingestion.v1.events_pb2 import Chunk, DocumentRef, Provenance, Span
+from anabranch.registry.v1.events_pb2 import RoutingChanged, Share, Variant
 from anabranch.retrieval.v1 import retrieval_service_pb2 as pb
 from anabranch.retrieval.v1 import retrieval_service_pb2_grpc as stubs
+from anabranch_artifacts import Signer, make_keys
 from anabranch_bus import Bus, Event, MemoryBus
 from anabranch_faults import Unreachable
 from anabranch_retrieval.bootstrap import build
+from anabranch_retrieval.domain import FEATURES
 from anabranch_retrieval.settings import Settings
 from anabranch_retrieval.testing import HashEmbedder, MemoryIndex, model, unit
+from anabranch_retrieval.testing.models import put, write_linear
 from anabranch_rpc import Servicer, connect
 from anabranch_runtime import Process
 
@@ -52,6 +57,15 @@ def embedded(document: str, version: int, *texts: str, tenant: str = "acme", **m
     return ChunksEmbedded(document=ref, chunks=chunks, **values)
 
 
+def routing(scope: str, *versions: str) -> Event:
+    shares = [
+        Share(variant=Variant(retrieval=pb.RetrievalSettings(reranker_version=version)), weight=1)
+        for version in ("", *versions)
+    ]
+    message = RoutingChanged(scope=scope, shares=shares)
+    return Event(topic=topics.REGISTRY_ROUTING_CHANGED, message=message, key=scope)
+
+
 @dataclass
 class Running:
     """The service in this event loop."""
@@ -60,10 +74,19 @@ class Running:
     index: MemoryIndex
     embedder: HashEmbedder
     process: Process
+    data: Path
     stub: stubs.RetrievalServiceAsyncStub
 
     async def deliver(self, *messages: Any) -> None:
         await self.bus.deliver(topics.EMBEDDING_CHUNKS_EMBEDDED, messages)
+
+    def reranker(self, weights: dict[str, float], *, signed: bool = True) -> str:
+        """Stores a linear reranker; gives its version."""
+        folder = write_linear(self.data / f"model-{uuid.uuid4().hex}", weights)
+        return put(str(self.data / "artifacts"), folder, Signer(self.data / "signing.key") if signed else None)
+
+    async def route(self, version: str) -> None:
+        await self.bus.deliver(topics.REGISTRY_ROUTING_CHANGED, [routing("acme/docs", version)])
 
     async def ask(self, query: str, *, tenant: str = "acme", **more: Any) -> pb.RetrieveResponse:
         settings = more.pop("settings", pb.RetrievalSettings(alpha=0.5, top_k=10))
@@ -73,12 +96,13 @@ class Running:
 
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[Running]:
-    settings = Settings(data=tmp_path, reader_grace=timedelta(0))
+    make_keys(tmp_path / "signing.key", tmp_path / "signing.pub")
+    settings = Settings(data=tmp_path, reader_grace=timedelta(0), public_key=tmp_path / "signing.pub")
     bus, index, embedder = MemoryBus(), MemoryIndex(), HashEmbedder([ONE, TWO])
     process = Process(settings, name="retrieval")
     await process.start(build(settings, bus=bus, index=index, embedder=embedder))
     async with connect(process.addresses["rpc"]) as channel:
-        yield Running(bus, index, embedder, process, stubs.RetrievalServiceStub(channel))
+        yield Running(bus, index, embedder, process, tmp_path, stubs.RetrievalServiceStub(channel))
     await process.stop()
 
 
@@ -162,6 +186,75 @@ async def test_a_bad_question_gets_a_clear_status(running: Running, request_: An
     assert (await running.ask("river")).passages
 
 
+async def test_passages_bring_features_ranks_and_scores_where_asked_for(running: Running) -> None:
+    await running.deliver(embedded("a", 1, "river a", "river bank b", "the river bank and all that c"))
+    plain = await running.ask("river bank")
+    assert [passage.rank for passage in plain.passages] == [1, 2, 3]
+    assert not plain.feature_names
+    assert not plain.feature_set
+    assert not plain.HasField("rerank_time")
+    answer = await running.ask("river bank", with_features=True, without_sentences=True)
+    assert (answer.feature_set, tuple(answer.feature_names)) == ("rf-1", FEATURES)
+    assert [len(passage.features) for passage in answer.passages] == [len(FEATURES)] * 3
+    assert not any(passage.sentences for passage in answer.passages)
+    assert [passage.chunk_id for passage in answer.passages] == [passage.chunk_id for passage in plain.passages]
+    assert answer.HasField("rerank_time")
+
+
+async def test_a_reranker_that_is_not_routed_is_loaded_when_it_is_asked_for(running: Running) -> None:
+    await running.deliver(embedded("a", 1, "river a", "river bank b", "the river bank and all that c"))
+    version = running.reranker({"length": 1.0})
+    settings = pb.RetrievalSettings(alpha=0.5, top_k=10, reranker_version=version)
+    answer = await running.ask("river bank", settings=settings)
+    assert answer.reranker_version == version
+    assert [passage.text[-1] for passage in answer.passages] == ["c", "b", "a"]
+    assert [passage.rank for passage in answer.passages] == [1, 2, 3]
+    scores = [passage.rerank_score for passage in answer.passages]
+    assert scores == sorted(scores, reverse=True)
+    assert not answer.passages[0].features
+
+
+@pytest.mark.parametrize("what", ["unsigned", "tampered", "unknown", "no version"])
+async def test_a_reranker_that_does_not_verify_leaves_the_order_of_the_search(running: Running, what: str) -> None:
+    await running.deliver(embedded("a", 1, "river a", "river bank b", "the river bank and all that c"))
+    version = {"unknown": "rr-0123456789ab", "no version": "../../secret"}.get(what, "")
+    if not version:
+        version = running.reranker({"length": 1.0}, signed=what != "unsigned")
+    if what == "tampered":
+        write_linear(running.data / "artifacts" / version, {"length": -1.0})
+    await running.route(version)
+    plain = await running.ask("river bank")
+    settings = pb.RetrievalSettings(alpha=0.5, top_k=10, reranker_version=version)
+    answer = await running.ask("river bank", settings=settings)
+    assert answer.reranker_version == ""
+    assert answer.passages == plain.passages
+
+
+async def test_a_reranker_is_routed_while_queries_run_and_none_of_them_fails(running: Running) -> None:
+    await running.deliver(embedded("a", 1, "river a", "river bank b", "the river bank and all that c"))
+    versions = [""]
+    applied: list[tuple[str, str]] = []
+    done = asyncio.Event()
+
+    async def query() -> None:
+        while not done.is_set():
+            wanted = versions[-1]
+            settings = pb.RetrievalSettings(alpha=0.5, top_k=10, reranker_version=wanted)
+            answer = await running.ask("river bank", settings=settings)
+            applied.append((wanted, answer.reranker_version))
+
+    asking = [asyncio.create_task(query()) for _ in range(4)]
+    for number in range(6):
+        version = running.reranker({"length": 1.0 + number})
+        versions.append(version)  # queries ask for it while it is still being loaded
+        await running.route(version)
+        await asyncio.sleep(0.05)
+    done.set()
+    await asyncio.gather(*asking)
+    assert {wanted for wanted, _ in applied} >= set(versions[2:])
+    assert all(wanted == got for wanted, got in applied)
+
+
 async def test_corpora_are_listed_and_reindexed_over_grpc(running: Running, poll_until: Any) -> None:
     await running.deliver(embedded("a", 1, "river a", "river b"), embedded("a", 1, "not yours", tenant="other"))
     (corpus,) = (await running.stub.ListCorpora(pb.ListCorporaRequest(tenant="acme"), timeout=5)).corpora
@@ -202,6 +295,29 @@ class HashService(embedding_stubs.EmbeddingServiceServicer):
         return embedding_pb.ListModelsResponse(models=[IDENTITY])
 
 
+async def rerankers_follow_the_routing(stub: Any, bus: Bus, tenant: str, folder: Path) -> None:
+    """New rerankers are routed while queries run: none fails, and each asks for the newest and gets it."""
+    versions: list[str] = [""]
+    applied: list[tuple[str, str]] = []
+
+    async def query() -> None:
+        wanted = versions[-1]
+        settings = pb.RetrievalSettings(alpha=0.5, top_k=3, reranker_version=wanted)
+        request = pb.RetrieveRequest(tenant=tenant, corpus="docs", query="river number7", settings=settings)
+        answer = await stub.Retrieve(request, timeout=20)
+        assert len(answer.passages) == 3
+        applied.append((wanted, answer.reranker_version))
+
+    for number in range(3):
+        made = write_linear(folder / f"model-{number}", {"dense": -1.0 - number})
+        version = await asyncio.to_thread(put, str(folder / "artifacts"), made, Signer(folder / "signing.key"))
+        await asyncio.gather(bus.publish(routing(f"{tenant}/docs", version)), *(query() for _ in range(10)))
+        versions.append(version)
+        await asyncio.gather(*(query() for _ in range(10)))
+    assert len(applied) == 60
+    assert all(wanted == got for wanted, got in applied)
+
+
 @pytest.mark.connected
 @pytest.mark.parametrize("index", ["lancedb", "weaviate"])
 async def test_on_real_parts_documents_become_queryable_are_replaced_and_deleted(  # noqa: PLR0917  fixtures
@@ -225,6 +341,8 @@ async def test_on_real_parts_documents_become_queryable_are_replaced_and_deleted
         where = request.getfixturevalue("weaviate")
         prefix = "E" + uuid.uuid4().hex[:12]
         more |= {"weaviate_http": where.http, "weaviate_grpc": where.grpc, "weaviate_prefix": prefix}
+    make_keys(tmp_path / "signing.key", tmp_path / "signing.pub")
+    more["public_key"] = tmp_path / "signing.pub"
     settings = Settings(kafka=kafka, data=tmp_path, embedding=target, reader_grace=timedelta(0), **more)
     bus: Bus = KafkaBus(BusSettings(bootstrap=kafka))
     process = Process(settings, name="retrieval")
@@ -236,7 +354,7 @@ async def test_on_real_parts_documents_become_queryable_are_replaced_and_deleted
         asked = pb.RetrieveRequest(tenant=tenant, corpus="docs", query=query, settings=pb.RetrievalSettings(alpha=0.5))
         return [passage.text for passage in (await stub.Retrieve(asked, timeout=10)).passages]
 
-    async def put(*messages: ChunksEmbedded) -> None:
+    async def publish(*messages: ChunksEmbedded) -> None:
         topic = topics.EMBEDDING_CHUNKS_EMBEDDED
         await bus.publish(
             *(Event(topic=topic, message=m, key=f"{tenant}/docs/{m.document.document_id}") for m in messages)
@@ -256,14 +374,16 @@ async def test_on_real_parts_documents_become_queryable_are_replaced_and_deleted
 
             await poll_until(there)
 
-        await put(*(embedded(f"d{n}", 1, f"river number{n} flows", tenant=tenant) for n in range(100)))
+        await publish(*(embedded(f"d{n}", 1, f"river number{n} flows", tenant=tenant) for n in range(100)))
         await reached(100)
         assert (await texts("number42"))[0] == "river number42 flows"
-        await put(embedded("d42", 2, "a canal instead", tenant=tenant))
+        await publish(embedded("d42", 2, "a canal instead", tenant=tenant))
         await reached(101)
         assert "river number42 flows" not in await texts("number42 canal")
         assert (await texts("canal"))[0] == "a canal instead"
-        await put(embedded("d42", 3, deleted=True, tenant=tenant))
+        await publish(embedded("d42", 3, deleted=True, tenant=tenant))
         await reached(102)
         assert "a canal instead" not in await texts("canal")
+
+        await rerankers_follow_the_routing(stub, bus, tenant, tmp_path)
     await process.stop()

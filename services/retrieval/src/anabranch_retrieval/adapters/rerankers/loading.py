@@ -117,7 +117,7 @@ def _trees(version: str, folder: Path, columns: NDArray[np.intp]) -> TreeReranke
 
     text = (folder / "model.txt").read_text(encoding="utf-8")
     try:
-        booster = lightgbm.Booster(model_str=text, params={"verbosity": -1})
+        booster = lightgbm.Booster(model_str=text)
     except lightgbm.basic.LightGBMError as error:
         raise _unsuitable(version, f"is no model of LightGBM ({error})") from error
     if booster.num_feature() != columns.size:
