@@ -157,8 +157,9 @@ class Simulation:
             await client.feedback(
                 answer_id,
                 user_id=person.user,
+                relevant=seen.chunk_id if fits else None,
+                irrelevant=None if fits else seen.chunk_id,
                 timeout=CALL,
-                **({"relevant": seen.chunk_id} if fits else {"irrelevant": seen.chunk_id}),
             )
             self.given += 1
 
