@@ -38,7 +38,7 @@ class Bandit:
     """The rule of a bandit.
 
     `confidence`: the probability of being best at which an arm has won; chosen by simulation so that at most 5 % of
-    winners are wrong where the best is ahead by a fifteenth of a standard deviation or more (bench/statistics.py).
+    winners are wrong where the best is ahead by a tenth of a standard deviation or more (bench/statistics.py).
     `min_users`: per arm, before shares move or it may stop. `prior_people`: what is believed beforehand, that all arms
     are alike, counts as this many people an arm; it keeps early luck from winning.
 
