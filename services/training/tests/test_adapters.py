@@ -4,16 +4,26 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
+from anabranch.registry.v1 import registry_service_pb2 as registry
+from anabranch.registry.v1 import registry_service_pb2_grpc as registry_stubs
+from anabranch.retrieval.v1 import retrieval_service_pb2 as retrieval
+from anabranch.retrieval.v1 import retrieval_service_pb2_grpc as retrieval_stubs
 from anabranch_artifacts import ArtifactStore
 from anabranch_faults import Invalid
+from anabranch_rpc import connect
 from anabranch_store import Database
 from anabranch_training.adapters.book import SqlBook
+from anabranch_training.adapters.searcher import GrpcSearcher
 from anabranch_training.adapters.shelf import SignedShelf
 from anabranch_training.application.ports import Made, MadeDataset
 from anabranch_training.bootstrap import database_of
+from anabranch_training.domain import GOLD, RF1
+from anabranch_training.domain.ratings import GoldQuestion
 from anabranch_training.domain.runs import Recipe, Run, RunState, Trigger
 from anabranch_training.entrypoints.kafka import encoded
 from anabranch_training.entrypoints.ratings import taken_from
@@ -88,3 +98,43 @@ async def test_a_data_set_whose_files_were_changed_after_its_run_is_refused(tmp_
     shelf = SignedShelf(ArtifactStore(str(tmp_path / "store"), public_key=None), None)
     with pytest.raises(Invalid, match="changed"):
         await shelf.put(Made(dataset=made))
+
+
+class Routed(registry_stubs.RegistryServiceServicer):
+    async def GetRouting(self, request: Any, context: Any) -> registry.GetRoutingResponse:  # noqa: N802  the contract's name
+        if request.scope != "*":
+            await context.abort(grpc.StatusCode.NOT_FOUND, "none of its own")
+        response = registry.GetRoutingResponse()
+        share = response.routing.shares.add(weight=1)
+        share.variant.retrieval.alpha, share.variant.retrieval.reranker_version = 0.4, "rr-000000000000"
+        return response
+
+
+class Searched(retrieval_stubs.RetrievalServiceServicer):
+    async def Retrieve(self, request: Any, context: Any) -> retrieval.RetrieveResponse:  # noqa: N802  the contract's name
+        assert (request.settings.alpha, request.settings.top_k, request.settings.reranker_version) == (0.4, 50, "")
+        response = retrieval.RetrieveResponse(feature_set="rf-1", feature_names=RF1)
+        for place in range(3):
+            passage = response.passages.add(chunk_id=f"c{place}", features=[float(place)] * len(RF1))
+            passage.document.document_id = f"d{place}"
+        return response
+
+
+async def test_gold_questions_are_searched_as_the_present_variant_does_and_their_documents_are_right(
+    short_dir: Path,
+) -> None:
+    # gRPC's own server: these two implement one method each.
+    server = grpc.aio.server()
+    registry_stubs.add_RegistryServiceServicer_to_server(Routed(), server)  # type: ignore[abstract]  # one method is called
+    retrieval_stubs.add_RetrievalServiceServicer_to_server(Searched(), server)  # type: ignore[abstract]  # as above
+    target = f"unix:{short_dir / 's.sock'}"
+    server.add_insecure_port(target)
+    await server.start()
+    channel = connect(target)
+    questions = [GoldQuestion(question=f"who {number}?", relevant=frozenset({"d1"})) for number in range(3)]
+    found = await GrpcSearcher(retrieval_channel=channel, registry_channel=channel).judged(RUN, questions)
+    assert [one.label for one in found] == [0, 1, 0] * 3
+    assert {(one.source, one.shown_rank, one.user) for one in found} == {(GOLD, 0, "")}
+    assert len({one.question for one in found}) == 3
+    await channel.close()
+    await server.stop(None)
