@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anabranch_retrieval.adapters.analysis import english, numbered
+from anabranch_retrieval.adapters.analysis import numbered
 from anabranch_retrieval.adapters.stored import pack, unpack
 from anabranch_retrieval.domain import FEATURES, Hit, Scored, features_of, order, words_of
 from anabranch_retrieval.testing import chunk_of, document_of, entry_of, model, unit
 
 ONE = model()
 NOW = datetime(2026, 1, 11, tzinfo=UTC)
-TERMS = numbered(english())
+TERMS = numbered()
 DOC = document_of("a")
 
 

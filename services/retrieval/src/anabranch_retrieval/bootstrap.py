@@ -89,7 +89,7 @@ def wire(settings: Settings, *, bus: Bus, index: VectorIndex | None = None, embe
         index=index,
         catalogue=catalogue,
         embedder=embedder,
-        ranking=Ranking(terms=numbered(english()), rerankers=rerankers),
+        ranking=Ranking(terms=numbered(), rerankers=rerankers),
     )
     service = Service(
         name="retrieval",

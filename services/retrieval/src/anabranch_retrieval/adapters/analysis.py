@@ -50,17 +50,25 @@ def english() -> Analyse:
     return analyse
 
 
-def numbered(analyse: Analyse) -> Callable[[str], list[int]]:
-    """The same terms as numbers below 2**32, the same in every process; two terms share one once in four billion.
+def numbered() -> Callable[[str], list[int]]:
+    """As `english`, with each term as a number below 2**32: the same in every process and version of Python.
 
-    Words of the query and of passages are compared by the million; numbers are small and numpy compares them.
+    Two terms share a number once in four billion. About 20 us for a paragraph of words met before; not to be shared
+    between threads.
     """
+    stem = Stemmer.Stemmer("english").stemWord
 
     @lru_cache(maxsize=50_000)
-    def number(term: str) -> int:
-        return crc32(term.encode())
+    def number(word: str) -> int:
+        folded = _fold(word)
+        return -1 if folded in _STOP_WORDS else crc32(str(stem(folded))[:_MAX_TERM].encode())
 
-    return lambda text: [number(term) for term in analyse(text)]
+    def analyse(text: str) -> list[int]:
+        words = _WORD.findall(text)[:_MAX_TERMS]
+        numbers = [found for found in map(number, words) if found >= 0]
+        return numbers or [crc32(_fold(word)[:_MAX_TERM].encode()) for word in words]
+
+    return analyse
 
 
 def _fold(word: str) -> str:

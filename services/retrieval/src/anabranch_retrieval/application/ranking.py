@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from anabranch_retrieval.application.ports import Rerankers
 from anabranch_retrieval.domain import (
     CANDIDATES,
-    CorpusKey,
     Hit,
     Question,
     Reranker,
@@ -51,7 +50,7 @@ class Ranking:
     terms: Terms
     rerankers: Rerankers
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    _known: OrderedDict[tuple[CorpusKey, str], Words] = field(default_factory=OrderedDict)
+    _known: OrderedDict[tuple[str, str], Words] = field(default_factory=OrderedDict)
 
     def __call__(
         self, hits: Sequence[Hit], question: Question, vector: NDArray[np.float32], reranker: Reranker | None
@@ -59,7 +58,8 @@ class Ranking:
         """Order hits, which are in fused order. Without a reranker only the features are added."""
         began = perf_counter()
         candidates = hits[:CANDIDATES]
-        words = [self._words(question.corpus, hit) for hit in candidates]
+        corpus = str(question.corpus)
+        words = [self._words((corpus, hit.chunk.id), hit) for hit in candidates]
         rows = features_of(candidates, words, query=self.terms(question.text), vector=vector, now=self.now())
         scores = reranker.score(rows) if reranker is not None and candidates else None
         if scores is not None and not np.isfinite(scores).all():
@@ -75,9 +75,8 @@ class Ranking:
             seconds=perf_counter() - began,
         )
 
-    def _words(self, corpus: CorpusKey, hit: Hit) -> Words:
+    def _words(self, name: tuple[str, str], hit: Hit) -> Words:
         # A chunk's id is its content's: another version of its document has other chunks.
-        name = (corpus, hit.chunk.id)
         known = self._known.get(name)
         if known is None:
             known = self._known[name] = words_of(hit.chunk, self.terms)

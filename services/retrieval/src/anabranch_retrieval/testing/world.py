@@ -9,7 +9,7 @@ from sqlalchemy import text as sql
 
 from anabranch.retrieval.v1.events_pb2 import DocumentIndexed
 from anabranch_faults import Fault
-from anabranch_retrieval.adapters.analysis import english, numbered
+from anabranch_retrieval.adapters.analysis import numbered
 from anabranch_retrieval.adapters.catalogue import SqlCatalogue
 from anabranch_retrieval.application import (
     IndexDocuments,
@@ -54,7 +54,7 @@ class World:
             index=index,
             catalogue=catalogue,
             embedder=embedder,
-            ranking=Ranking(terms=numbered(english()), rerankers=self.rerankers),
+            ranking=Ranking(terms=numbered(), rerankers=self.rerankers),
         )
         self.remover = RemovalWorker(index=index, catalogue=catalogue)
         self.reindexer = ReindexWorker(
