@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -154,13 +155,8 @@ class Simulation:
             looks = np.cumsum(1 / np.arange(1, len(hits) + 1))
             seen = hits[int(np.searchsorted(looks, person.place * looks[-1]))]
             fits = (seen.document_id in person.question.relevant) ^ person.errs ^ person.hostile
-            await client.feedback(
-                answer_id,
-                user_id=person.user,
-                relevant=seen.chunk_id if fits else None,
-                irrelevant=None if fits else seen.chunk_id,
-                timeout=CALL,
-            )
+            give = partial(client.feedback, answer_id, user_id=person.user, timeout=CALL)
+            await (give(relevant=seen.chunk_id) if fits else give(irrelevant=seen.chunk_id))
             self.given += 1
 
         await self.every(crowd, one, label=label)
