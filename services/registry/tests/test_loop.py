@@ -25,6 +25,7 @@ from anabranch_registry.application import EndHoldouts, OpenRegistry
 from anabranch_registry.bootstrap import build
 from anabranch_registry.domain.candidates import CandidateState
 from anabranch_registry.domain.defaults import DEFAULT_VARIANT
+from anabranch_registry.domain.policies import faults_of_policy
 from anabranch_registry.domain.stream.loop import Decision
 from anabranch_registry.entrypoints.policies import policy_from_yaml, yaml_of
 from anabranch_registry.settings import Settings
@@ -220,6 +221,23 @@ async def test_values_out_of_range_are_named_together(registry: Registry) -> Non
     assert refused.code() == StatusCode.INVALID_ARGUMENT
     for path in ("canary.share", "holdout.share", "holdout.keep", "approvals[0]", "experiment.metric"):
         assert f"{path}:" in str(refused.details())
+
+
+def test_what_nothing_measures_yet_may_not_be_declared() -> None:
+    faults = faults_of_policy(
+        {
+            "training": {"on_drift": True},
+            "gate": {"cost_ratio": 1.2},
+            "experiment": {"guards": [{"metric": "cost", "max_ratio": 1.5}]},
+            "holdout": {"guards": [{"metric": "block_rate", "max_loss": 0.1}]},
+        }
+    )
+    assert [fault.split(":")[0] for fault in faults] == [
+        "training.on_drift",
+        "gate.cost_ratio",
+        "experiment.guards[0].metric",
+        "holdout.guards[0].metric",
+    ]
 
 
 def test_yaml_of_a_policy_reads_back() -> None:

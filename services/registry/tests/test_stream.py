@@ -229,6 +229,7 @@ def test_a_bandit_moves_shares_and_exposures_go_on_to_count() -> None:
         ([("A", 5000, True), ("b", 5000, False)], "arms[0].name"),
         ([("a", 10000, True), ("b", 0, False)], "arms[0].weight"),
         ([("a", 10000, True)], "arms"),
+        ([("a", 5000, True), ("b", 5000, False)], "arms[1].variant_id"),
     ],
 )
 def test_arms_that_cannot_be_are_refused_naming_the_field(arms: list[tuple[str, int, bool]], field: str) -> None:

@@ -95,6 +95,19 @@ class Experiment:
         raise Invalid(f"{self.experiment_id} has no arm {name!r}", field="arm", reason="UNKNOWN_ARM")
 
 
+def _require_different(arms: Sequence[Arm]) -> None:
+    # The gateway refuses a routing that names a variant twice: an answer's variant must tell its arm.
+    seen: set[str] = set()
+    for index, arm in enumerate(arms):
+        if arm.variant_id in seen:
+            raise Invalid(
+                f"{arm.variant_id} is there twice; an experiment compares different variants",
+                field=f"arms[{index}].variant_id",
+                reason="NOT_UNIQUE",
+            )
+        seen.add(arm.variant_id)
+
+
 def checked_arms(arms: Sequence[Arm]) -> tuple[Arm, ...]:
     """Return the arms of an experiment to be. Raises Invalid with the field at fault."""
     if not _MIN_ARMS <= len(arms) <= _MAX_ARMS:
@@ -120,6 +133,7 @@ def checked_arms(arms: Sequence[Arm]) -> tuple[Arm, ...]:
     controls = sum(arm.control for arm in arms)
     if controls != 1:
         raise Invalid(f"{controls} arms are the control; one must be", field="arms.control", reason="NOT_ONE_CONTROL")
+    _require_different(arms)
     return tuple(replace(arm, stopped=False) for arm in arms)
 
 

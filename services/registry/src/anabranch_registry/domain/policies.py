@@ -15,7 +15,9 @@ __all__ = ["STEPS", "Loop", "Policy", "built_in", "faults_of_design", "faults_of
 STEPS: Final = ("canary", "experiment", "promotion")
 
 _METRICS: Final = ("satisfaction", "groundedness", "citation_precision", "answered")
-_GUARDS: Final = ("latency_p95", "groundedness", "cost", "block_rate", "abstention", "satisfaction")
+_GUARDS: Final = ("latency_p95", "groundedness", "abstention", "satisfaction")
+_NOT_YET: Final = ("cost", "block_rate")
+"""Guards of the contract that nothing measures yet: a guard that never fires must not be declared."""
 _COVARIATES: Final = ("satisfaction_before",)
 _WEEK: Final = timedelta(days=7)
 
@@ -91,13 +93,16 @@ def faults_of_policy(document: Mapping[str, Any]) -> list[str]:
     training, gate, canary = (document.get(name, {}) for name in ("training", "gate", "canary"))
     _most(faults, "training.per_user_cap", training.get("per_user_cap", 0), 1_000_000)
     _length(faults, "training.every", training.get("every"))
+    if training.get("on_drift"):
+        faults.append("training.on_drift: drift is not watched yet; use after_feedback or every")
     if "@" not in gate.get("metric", "ndcg@10") and not gate.get("metric", "x").replace("_", "").isalnum():
         faults.append(f"gate.metric: {gate['metric']!r} is no metric's name")
     _between(faults, "gate.alpha", gate.get("alpha", 0), 0, 0.5)
     for name in ("margin", "detectable", "worst_slice"):
         _between(faults, f"gate.{name}", gate.get(name, 0), 0, 1)
-    for name in ("latency_ratio", "cost_ratio"):
-        _between(faults, f"gate.{name}", gate.get(name, 0), 0, 1000)
+    _between(faults, "gate.latency_ratio", gate.get("latency_ratio", 0), 0, 1000)
+    if gate.get("cost_ratio"):
+        faults.append("gate.cost_ratio: cost is not measured yet; leave it out")
     _percent(faults, "canary.share", canary.get("share"))
     _length(faults, "canary.at_least", canary.get("at_least"))
     faults += faults_of_design(document.get("experiment", {}), "experiment")
@@ -145,7 +150,9 @@ def _faults_of_guards(guards: Any, path: str) -> list[str]:
     faults: list[str] = []
     for index, guard in enumerate(guards):
         at = f"{path}[{index}]"
-        if guard.get("metric") not in _GUARDS:
+        if guard.get("metric") in _NOT_YET:
+            faults.append(f"{at}.metric: {guard['metric']} is not measured yet; use one of {', '.join(_GUARDS)}")
+        elif guard.get("metric") not in _GUARDS:
             faults.append(f"{at}.metric: {guard.get('metric', '')!r} is none of {', '.join(_GUARDS)}")
         _between(faults, f"{at}.max_ratio", guard.get("max_ratio", 0), 0, 1000)
         _between(faults, f"{at}.max_loss", guard.get("max_loss", 0), 0, 1_000_000)

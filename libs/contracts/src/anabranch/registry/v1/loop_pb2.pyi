@@ -155,7 +155,7 @@ class TrainingPolicy(_message.Message):
     after_feedback: _builtins.int
     """New usable feedback since the last data set; 0: off."""
     on_drift: _builtins.bool
-    """Start on drift of queries or scores."""
+    """Start on drift of queries or scores. Not served yet: a policy that sets it is refused."""
     per_user_cap: _builtins.int
     """Feedback one person may contribute to a data set; 0: 50."""
     min_feedback: _builtins.int
@@ -213,10 +213,10 @@ class GateSpec(_message.Message):
     latency_ratio: _builtins.float
     """Candidate's p95 latency over the current one's; 0: 1.5."""
     cost_ratio: _builtins.float
-    """Candidate's mean cost over the current one's; 0: 1.2."""
+    """Candidate's mean cost over the current one's. Not served yet: a policy that sets it is refused."""
     @_builtins.property
     def datasets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Golden sets of the tenant; all must pass. Empty: feedback held out by the candidate's data set."""
+        """Golden sets of the tenant; all must pass. A gate that names none fails."""
 
     def __init__(
         self,
@@ -357,7 +357,9 @@ class GuardMetric(_message.Message):
     MAX_RATIO_FIELD_NUMBER: _builtins.int
     MAX_LOSS_FIELD_NUMBER: _builtins.int
     metric: _builtins.str
-    """`latency_p95`, `groundedness`, `cost`, `block_rate`, `abstention`, `satisfaction`."""
+    """`latency_p95`, `groundedness`, `abstention`, `satisfaction`. `cost` and `block_rate` are refused until something measures
+    them.
+    """
     max_ratio: _builtins.float
     """Largest treatment/control ratio for latency and cost; 0: not asked for."""
     max_loss: _builtins.float
