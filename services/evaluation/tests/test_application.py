@@ -1,0 +1,203 @@
+"""What the service decides about candidates and experiments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from anabranch import topics
+from anabranch.evaluation.v1 import evaluation_service_pb2 as pb
+from anabranch.evaluation.v1 import events_pb2 as events
+from anabranch.registry.v1 import lineage_pb2, loop_pb2
+from anabranch_evaluation.testing.running import (
+    ARMS,
+    CANARY,
+    HOLDOUT,
+    RUNNING,
+    Running,
+    decided,
+    experiment,
+    expose,
+    rated,
+    report,
+    served,
+)
+from anabranch_testkit import poll_until
+
+
+async def test_a_better_candidate_passes_its_gate_and_is_told_once(running: Running) -> None:
+    await running.put()
+    (gate,) = await running.candidate("ca-good", "v-good", datasets=["golden"])
+    assert gate.passed, gate.reason
+    assert {check.name for check in gate.checks} == {"ndcg@10", "worst_slice", "latency_p95"}
+    again = await running.candidate("ca-good", "v-good", datasets=["golden"])
+    assert len(again) == 1
+
+
+async def test_a_worse_candidate_fails_either_kind_of_gate(running: Running) -> None:
+    await running.put()
+    (improvement,) = await running.candidate("ca-1", "v-bad", datasets=["golden"])
+    (regression,) = await running.candidate("ca-2", "v-bad", datasets=["golden"], mode=loop_pb2.GATE_MODE_NO_REGRESSION)
+    assert not improvement.passed
+    assert not regression.passed
+    assert "worse" in regression.reason
+
+
+@pytest.mark.parametrize(
+    ("treatment", "gate", "reason"),
+    [
+        ("v-good", {}, "names no golden set"),
+        ("v-good", {"datasets": ["missing"]}, "has no golden set 'missing'"),
+        ("v-gone", {"datasets": ["golden"]}, "did not apply the reranker"),
+        ("v-good", {"datasets": ["golden"], "metric": "charm"}, "metric 'charm'"),
+        ("v-good", {"datasets": ["golden"], "detectable": 0.0001}, "undecided"),
+    ],
+)
+async def test_a_gate_that_cannot_be_judged_fails_and_says_why(
+    running: Running, treatment: str, gate: dict[str, Any], reason: str
+) -> None:
+    await running.put()
+    (decided,) = await running.candidate("ca-x", treatment, **gate)
+    assert not decided.passed
+    assert reason in decided.reason
+
+
+async def test_a_gate_by_hand_gives_the_same_verdict(running: Running) -> None:
+    await running.put()
+    asked = pb.DecideGateRequest(
+        tenant="t",
+        baseline_variant_id="v-base",
+        candidate_variant_id="v-bad",
+        gate=loop_pb2.GateSpec(datasets=["golden"]),
+    )
+    gate = (await running.stub.DecideGate(asked, timeout=30)).gate
+    assert (gate.passed, gate.candidate_id, gate.candidate_variant_id) == (False, "", "v-bad")
+
+
+async def test_a_candidate_that_is_past_its_gate_is_left_alone(running: Running) -> None:
+    changed = lineage_pb2.CandidateChanged(
+        candidate=lineage_pb2.Candidate(candidate_id="ca-y", scope="t/c", state=lineage_pb2.CANDIDATE_STATE_CANARY)
+    )
+    await running.bus.deliver(topics.REGISTRY_CANDIDATE_CHANGED, [changed])
+    assert not running.bus.published(topics.EVALUATION_GATE_DECIDED)
+    assert not running.bus.dead(topics.REGISTRY_CANDIDATE_CHANGED, "evaluation")
+
+
+async def test_a_canary_passes_when_enough_people_saw_it_and_not_before(running: Running) -> None:
+    await running.bus.deliver(topics.REGISTRY_EXPERIMENT_CHANGED, [experiment(CANARY, 3)])
+    await expose(running, 2, range(60))  # of an earlier routing: they do not count
+    await expose(running, 3, range(38))
+    now = await report(running)
+    assert now.verdict == "19 of 20 people were exposed"
+    assert not running.bus.published(topics.EVALUATION_EXPERIMENT_DECIDED)
+    await expose(running, 3, range(38, 42))
+    told = await decided(running, 3)
+    assert (told.decision, told.phase) == (events.DECISION_CANARY_PASSED, CANARY)
+    # The loop looks at any time once there are enough, so the last few may not be counted yet.
+    seen = {arm.arm: arm.exposed_users for arm in told.arms}
+    assert 20 <= seen["treatment"] <= 21
+    assert 19 <= seen["control"] <= 21
+
+
+async def test_a_treatment_that_people_like_better_is_promoted_once(running: Running) -> None:
+    running_ = experiment(RUNNING, 5, promote_when=loop_pb2.PROMOTE_WHEN_SUPERIOR)
+    await running.bus.deliver(topics.REGISTRY_EXPERIMENT_CHANGED, [running_])
+    await expose(running, 5, range(400), satisfied={"control": 0.4, "treatment": 0.9})
+    told = await decided(running, 5)
+    assert (told.decision, told.arm) == (events.DECISION_PROMOTE, "treatment")
+    now = await report(running)
+    treatment = next(arm for arm in now.arms if arm.arm == "treatment")
+    assert 0 < treatment.low < treatment.difference < treatment.high
+    assert len(now.decisions) == 1
+    assert now.sample_ratio_p_value > 0.5
+
+
+async def test_a_treatment_that_people_like_less_is_not_promoted(running: Running) -> None:
+    await running.bus.deliver(topics.REGISTRY_EXPERIMENT_CHANGED, [experiment(RUNNING, 5)])
+    await expose(running, 5, range(400), satisfied={"control": 0.9, "treatment": 0.4})
+    assert (await decided(running, 5)).decision == events.DECISION_KEEP_CONTROL
+
+
+async def test_a_group_sequential_experiment_ends_at_its_horizon(running: Running) -> None:
+    design = {"mode": loop_pb2.DECISION_MODE_GROUP_SEQUENTIAL, "horizon": 100, "looks": 4}
+    changed = experiment(RUNNING, 5, promote_when=loop_pb2.PROMOTE_WHEN_SUPERIOR, **design)
+    await running.bus.deliver(topics.REGISTRY_EXPERIMENT_CHANGED, [changed])
+    await expose(running, 5, range(200), satisfied={"control": 0.5, "treatment": 0.5})
+    told = await decided(running, 5)
+    assert told.decision == events.DECISION_KEEP_CONTROL
+    assert "horizon" in told.reason
+
+
+async def test_a_bandit_moves_shares_and_then_names_the_best(running: Running) -> None:
+    changed = experiment(RUNNING, 5, mode=loop_pb2.DECISION_MODE_BANDIT)
+    changed.experiment.arms.append(lineage_pb2.Arm(name="other", variant_id="v-bad"))
+    for arm, weight in zip(changed.experiment.arms, (3_334, 3_333, 3_333), strict=True):
+        arm.weight = weight
+    await running.bus.deliver(topics.REGISTRY_EXPERIMENT_CHANGED, [changed])
+
+    async def show(users: range, ups: dict[str, int]) -> None:
+        """Users by turns in the arms; of ten in a row in an arm, so many put a thumb up."""
+        arms = (*ARMS, "other")
+        await running.bus.deliver(topics.GATEWAY_ANSWER_SERVED, [served(user, arms[user % 3], 5) for user in users])
+        ratings = [rated(user, arms[user % 3], 5, up=(user // 3) % 10 < ups[arms[user % 3]]) for user in users]
+        await running.bus.deliver(topics.FEEDBACK_RATING_GIVEN, ratings)
+
+    await show(range(180), {"control": 5, "treatment": 5, "other": 3})
+    told = await decided(running, 5)
+    assert told.decision == events.DECISION_REWEIGH
+    assert sum(told.weights.values()) == 10_000
+    assert told.weights["other"] < 3_000
+    await show(range(180, 600), {"control": 3, "treatment": 9, "other": 3})
+    await poll_until(
+        lambda: (
+            events.DECISION_PROMOTE
+            in [event.message.decision for event in running.bus.published(topics.EVALUATION_EXPERIMENT_DECIDED)]
+        ),
+        deadline=20,
+    )
+
+
+async def test_a_guard_stops_an_arm_that_harms_in_the_holdout_too(running: Running) -> None:
+    changed = experiment(HOLDOUT, 9, guards=[loop_pb2.GuardMetric(metric="abstention", max_loss=0.05)])
+    changed.experiment.arms[0].weight = changed.experiment.arms[1].weight = 5_000
+    await running.bus.deliver(topics.REGISTRY_EXPERIMENT_CHANGED, [changed])
+    harmed = [served(user, ARMS[user % 2], 9, abstained=user % 2 == 1) for user in range(200)]
+    await running.bus.deliver(topics.GATEWAY_ANSWER_SERVED, harmed)
+    told = await decided(running, 9)
+    assert (told.decision, told.arm) == (events.DECISION_STOP_ARM, "treatment")
+    assert told.reason.startswith("abstention")
+
+
+async def test_a_split_that_nobody_asked_for_ends_the_experiment(running: Running) -> None:
+    await running.bus.deliver(topics.REGISTRY_EXPERIMENT_CHANGED, [experiment(RUNNING, 5)])
+    lopsided = [served(user, ARMS[user % 4 == 0], 5) for user in range(400)]
+    await running.bus.deliver(topics.GATEWAY_ANSWER_SERVED, lopsided)
+    assert (await decided(running, 5)).decision == events.DECISION_SAMPLE_RATIO_MISMATCH
+
+
+async def test_people_who_saw_both_arms_are_left_out_and_counted(running: Running) -> None:
+    await running.bus.deliver(topics.REGISTRY_EXPERIMENT_CHANGED, [experiment(CANARY, 3)])
+    await running.bus.deliver(topics.GATEWAY_ANSWER_SERVED, [served(user, arm, 3) for user in range(4) for arm in ARMS])
+    await expose(running, 3, range(10, 14))
+    now = await report(running)
+    assert [(arm.exposed_users, arm.mixed_users) for arm in now.arms] == [(2, 4), (2, 4)]
+
+
+async def test_the_latest_word_counts_and_a_withdrawn_one_is_forgotten(running: Running) -> None:
+    await running.bus.deliver(topics.REGISTRY_EXPERIMENT_CHANGED, [experiment(CANARY, 3)])
+    # Feedback that comes before its answer counts when the answer has come.
+    await running.bus.deliver(
+        topics.FEEDBACK_RATING_GIVEN,
+        [
+            rated(0, "control", 3, up=False, given=2),
+            rated(0, "control", 3, up=True, given=1),
+            rated(2, "control", 3, up=True),
+            rated(1, "treatment", 3, up=True),
+            rated(1, "treatment", 3, up=True, given=2, withdrawn=True),
+        ],
+    )
+    await expose(running, 3, range(4))
+    control, treatment = (await report(running)).arms
+    assert (control.measured_users, control.mean) == (2, 0.5)
+    assert treatment.measured_users == 0
