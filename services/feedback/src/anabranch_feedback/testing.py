@@ -3,17 +3,73 @@
 from __future__ import annotations
 
 import secrets
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from anabranch import topics
+from anabranch.feedback.v1 import events_pb2 as events
+from anabranch.feedback.v1 import feedback_service_pb2 as pb
 from anabranch.gateway.v1.events_pb2 import AnswerServed
 from anabranch.generation.v1.generation_service_pb2 import Citation
 from anabranch.ingestion.v1.events_pb2 import DocumentRef
 from anabranch.retrieval.v1.retrieval_service_pb2 import Passage
+from anabranch.upstream.v1 import feedback_pb2 as upstream
 from anabranch.upstream.v1.feedback_pb2 import FeedbackGiven, Thumb
+from anabranch_bus import Event, MemoryBus
 
-__all__ = ["feedback", "new_answer_id", "served"]
+__all__ = ["DOWN", "GIVEN", "SERVED", "UP", "Running", "event_of", "feedback", "new_answer_id", "served"]
+
+GIVEN = topics.UPSTREAM_FEEDBACK_GIVEN
+SERVED = topics.GATEWAY_ANSWER_SERVED
+UP, DOWN = upstream.Thumb(up=True), upstream.Thumb(up=False)
+
+
+@dataclass(slots=True, kw_only=True)
+class Running:
+    """One service that runs in this process, its bus and its clock."""
+
+    stub: Any
+    bus: MemoryBus
+    # Calls a function until it gives something true; the test kit's, which services do not depend on.
+    poll: Any
+    ahead: list[timedelta] = field(default_factory=list)
+
+    def now(self) -> datetime:
+        """The service's time."""
+        return datetime.now(UTC) + sum(self.ahead, timedelta())
+
+    def told(self) -> list[events.RatingGiven]:
+        """The ratings it published."""
+        return [event.message for event in self.bus.published(topics.FEEDBACK_RATING_GIVEN)]
+
+    def rejected(self) -> list[tuple[str, str]]:
+        """Why and by which event id it refused."""
+        found = self.bus.published(topics.FEEDBACK_RATING_REJECTED)
+        return [
+            (events.Refusal.Name(one.message.refusal).removeprefix("REFUSAL_"), one.message.event_id) for one in found
+        ]
+
+    async def give(self, message: upstream.FeedbackGiven, *, event_id: str = "") -> pb.GiveResponse:
+        """Give by gRPC."""
+        response: pb.GiveResponse = await self.stub.Give(pb.GiveRequest(given=message, event_id=event_id), timeout=5)
+        return response
+
+    async def send(self, *messages: upstream.FeedbackGiven, ids: tuple[str, ...] = ()) -> None:
+        """Give by Kafka."""
+        names = ids or tuple(str(id(message)) for message in messages)
+        await self.bus.deliver(GIVEN, [event_of(one, name) for one, name in zip(messages, names, strict=True)])
+
+    async def until_told(self, count: int) -> list[events.RatingGiven]:
+        """Wait for that many ratings; returns them."""
+        await self.poll(lambda: len(self.told()) >= count, what=f"{count} ratings")
+        return self.told()
+
+
+def event_of(message: upstream.FeedbackGiven, event_id: str) -> Event[upstream.FeedbackGiven]:
+    """The event of a feedback."""
+    return Event(topic=GIVEN, message=message, key=f"{message.tenant}/{message.answer_id}", event_id=event_id)
 
 
 def new_answer_id(at: datetime | None = None) -> str:
