@@ -223,21 +223,25 @@ async def test_values_out_of_range_are_named_together(registry: Registry) -> Non
         assert f"{path}:" in str(refused.details())
 
 
-def test_what_nothing_measures_yet_may_not_be_declared() -> None:
-    faults = faults_of_policy(
-        {
-            "training": {"on_drift": True},
-            "gate": {"cost_ratio": 1.2},
-            "experiment": {"guards": [{"metric": "cost", "max_ratio": 1.5}]},
-            "holdout": {"guards": [{"metric": "block_rate", "max_loss": 0.1}]},
-        }
-    )
-    assert [fault.split(":")[0] for fault in faults] == [
-        "training.on_drift",
-        "gate.cost_ratio",
-        "experiment.guards[0].metric",
+def test_costs_and_blocked_answers_may_be_guarded_each_by_its_own_limit() -> None:
+    policy = {
+        "gate": {"cost_ratio": 1.2},
+        "experiment": {"guards": [{"metric": "cost", "max_ratio": 1.5}]},
+        "holdout": {"guards": [{"metric": "block_rate", "max_loss": 0.1}]},
+    }
+    assert faults_of_policy(policy) == []
+    policy["experiment"] = {"guards": [{"metric": "cost", "max_loss": 1.5}, {"metric": "satisfaction", "max_ratio": 2}]}
+    policy["holdout"] = {"guards": [{"metric": "charm", "max_loss": 0.1}]}
+    assert [fault.split(":")[0] for fault in faults_of_policy(policy)] == [
+        "experiment.guards[0].max_loss",
+        "experiment.guards[1].max_ratio",
         "holdout.guards[0].metric",
     ]
+
+
+def test_drift_may_not_start_training_before_it_is_watched() -> None:
+    (fault,) = faults_of_policy({"training": {"on_drift": True}})
+    assert fault.startswith("training.on_drift:")
 
 
 def test_yaml_of_a_policy_reads_back() -> None:

@@ -216,6 +216,7 @@ def test_a_bandit_moves_shares_and_exposures_go_on_to_count() -> None:
     assert before is not None
     assert one.experiment is not None
     assert one.experiment.phase_revision == before.phase_revision
+    assert one.experiment.arms_revision == one.revision == before.arms_revision + 1
     with pytest.raises(Invalid):
         decide(one, Decision.REWEIGH, weights={"control": 2000, "treatment": 7000})
 

@@ -122,6 +122,13 @@ async def test_the_length_is_told_and_a_missing_done_after_the_end_is_forgiven()
         assert (await chat(model))[-1] == End(FinishReason.LENGTH, None, "real")
 
 
+async def test_an_answer_that_the_servers_filter_withheld_is_told_as_blocked() -> None:
+    async with scripted(stream("x", end="content_filter")) as (_, model):
+        end = (await chat(model))[-1]
+        assert isinstance(end, End)
+        assert end.reason is FinishReason.BLOCKED
+
+
 @pytest.mark.parametrize(
     ("answers", "expected", "sentence", "tries"),
     [

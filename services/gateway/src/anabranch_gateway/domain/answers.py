@@ -25,6 +25,7 @@ class FinishReason(IntEnum):
     LENGTH = 2
     ABSTAINED = 3
     TIMEOUT = 4
+    BLOCKED = 5
 
     @classmethod
     def _missing_(cls, value: object) -> FinishReason:  # noqa: ARG003  enum calls it with the value

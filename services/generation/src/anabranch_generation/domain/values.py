@@ -33,6 +33,7 @@ class FinishReason(Enum):
     LENGTH = "length"
     ABSTAINED = "abstained"
     TIMEOUT = "timeout"
+    BLOCKED = "blocked"
 
 
 @dataclass(frozen=True, slots=True)

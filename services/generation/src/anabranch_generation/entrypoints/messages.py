@@ -29,6 +29,7 @@ _REASONS: Final[Mapping[FinishReason, pb.FinishReason.ValueType]] = {
     FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
     FinishReason.ABSTAINED: pb.FINISH_REASON_ABSTAINED,
     FinishReason.TIMEOUT: pb.FINISH_REASON_TIMEOUT,
+    FinishReason.BLOCKED: pb.FINISH_REASON_BLOCKED,
 }
 
 

@@ -62,6 +62,8 @@ class Experiment:
     holdout_until: datetime | None = None
     outcome: str = ""
     winner: str = ""
+    # The routing's revision that gave the arms their present weights; 0 in what was kept before it was told.
+    arms_revision: int = 0
     revision: int = 1
     author: str
     reason: str

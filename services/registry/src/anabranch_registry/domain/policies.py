@@ -15,9 +15,10 @@ __all__ = ["STEPS", "Loop", "Policy", "built_in", "faults_of_design", "faults_of
 STEPS: Final = ("canary", "experiment", "promotion")
 
 _METRICS: Final = ("satisfaction", "groundedness", "citation_precision", "answered")
-_GUARDS: Final = ("latency_p95", "groundedness", "abstention", "satisfaction")
-_NOT_YET: Final = ("cost", "block_rate")
-"""Guards of the contract that nothing measures yet: a guard that never fires must not be declared."""
+_RATIOS: Final = ("latency_p95", "cost")
+"""Guards held by max_ratio: their unit says nothing of harm by itself, and that of cost depends on what is known."""
+_LOSSES: Final = ("groundedness", "abstention", "block_rate", "satisfaction")
+"""Guards held by max_loss."""
 _COVARIATES: Final = ("satisfaction_before",)
 _WEEK: Final = timedelta(days=7)
 
@@ -101,8 +102,7 @@ def faults_of_policy(document: Mapping[str, Any]) -> list[str]:
     for name in ("margin", "detectable", "worst_slice"):
         _between(faults, f"gate.{name}", gate.get(name, 0), 0, 1)
     _between(faults, "gate.latency_ratio", gate.get("latency_ratio", 0), 0, 1000)
-    if gate.get("cost_ratio"):
-        faults.append("gate.cost_ratio: cost is not measured yet; leave it out")
+    _between(faults, "gate.cost_ratio", gate.get("cost_ratio", 0), 0, 1000)
     _percent(faults, "canary.share", canary.get("share"))
     _length(faults, "canary.at_least", canary.get("at_least"))
     faults += faults_of_design(document.get("experiment", {}), "experiment")
@@ -150,10 +150,12 @@ def _faults_of_guards(guards: Any, path: str) -> list[str]:
     faults: list[str] = []
     for index, guard in enumerate(guards):
         at = f"{path}[{index}]"
-        if guard.get("metric") in _NOT_YET:
-            faults.append(f"{at}.metric: {guard['metric']} is not measured yet; use one of {', '.join(_GUARDS)}")
-        elif guard.get("metric") not in _GUARDS:
-            faults.append(f"{at}.metric: {guard.get('metric', '')!r} is none of {', '.join(_GUARDS)}")
+        metric = guard.get("metric", "")
+        _one_of(faults, f"{at}.metric", metric or "?", (*_RATIOS, *_LOSSES))
+        wrong = "max_loss" if metric in _RATIOS else "max_ratio"
+        if metric in {*_RATIOS, *_LOSSES} and guard.get(wrong):
+            right = "max_ratio" if metric in _RATIOS else "max_loss"
+            faults.append(f"{at}.{wrong}: does not hold {metric}; give {right}")
         _between(faults, f"{at}.max_ratio", guard.get("max_ratio", 0), 0, 1000)
         _between(faults, f"{at}.max_loss", guard.get("max_loss", 0), 0, 1_000_000)
         if not guard.get("max_ratio") and not guard.get("max_loss"):

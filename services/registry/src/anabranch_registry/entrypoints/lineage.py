@@ -173,6 +173,7 @@ def experiment_message(experiment: Experiment) -> lineage.Experiment:
         canary=message_of(experiment.canary, loops.CanaryPolicy),
         phase=lineage.ExperimentPhase.Value(f"EXPERIMENT_PHASE_{experiment.phase}"),
         phase_revision=experiment.phase_revision,
+        arms_revision=experiment.arms_revision,
         candidate_id=experiment.candidate_id,
         holdout=message_of(experiment.holdout, loops.HoldoutPolicy),
         outcome=experiment.outcome,

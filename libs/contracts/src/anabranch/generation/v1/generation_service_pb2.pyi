@@ -51,6 +51,8 @@ class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishRe
     FINISH_REASON_LENGTH: _FinishReason.ValueType  # 2
     FINISH_REASON_ABSTAINED: _FinishReason.ValueType  # 3
     FINISH_REASON_TIMEOUT: _FinishReason.ValueType  # 4
+    FINISH_REASON_BLOCKED: _FinishReason.ValueType  # 5
+    """A filter of the backend withheld the answer, or what was left of it."""
 
 class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
     """FinishReason is why an answer ended."""
@@ -60,6 +62,8 @@ FINISH_REASON_STOP: FinishReason.ValueType  # 1
 FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
 FINISH_REASON_ABSTAINED: FinishReason.ValueType  # 3
 FINISH_REASON_TIMEOUT: FinishReason.ValueType  # 4
+FINISH_REASON_BLOCKED: FinishReason.ValueType  # 5
+"""A filter of the backend withheld the answer, or what was left of it."""
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 
 @_typing.final

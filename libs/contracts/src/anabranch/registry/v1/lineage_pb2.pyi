@@ -466,6 +466,7 @@ class Experiment(_message.Message):
     AUTHOR_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    ARMS_REVISION_FIELD_NUMBER: _builtins.int
     experiment_id: _builtins.str
     """`ex-` and 12 hex digits."""
     name: _builtins.str
@@ -481,6 +482,8 @@ class Experiment(_message.Message):
     revision: _builtins.int
     author: _builtins.str
     reason: _builtins.str
+    arms_revision: _builtins.int
+    """Revision of the scope's routing that gave the arms their present weights; within a phase the weights may move."""
     @_builtins.property
     def arms(self) -> _containers.RepeatedCompositeFieldContainer[Global___Arm]: ...
     @_builtins.property
@@ -518,10 +521,11 @@ class Experiment(_message.Message):
         author: _builtins.str = ...,
         reason: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
+        arms_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "created_at", b"created_at", "design", b"design", "holdout", b"holdout", "holdout_until", b"holdout_until", "phase_started_at", b"phase_started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "author", b"author", "canary", b"canary", "candidate_id", b"candidate_id", "created_at", b"created_at", "design", b"design", "experiment_id", b"experiment_id", "holdout", b"holdout", "holdout_until", b"holdout_until", "name", b"name", "outcome", b"outcome", "phase", b"phase", "phase_revision", b"phase_revision", "phase_started_at", b"phase_started_at", "reason", b"reason", "revision", b"revision", "scope", b"scope", "winner", b"winner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "arms_revision", b"arms_revision", "author", b"author", "canary", b"canary", "candidate_id", b"candidate_id", "created_at", b"created_at", "design", b"design", "experiment_id", b"experiment_id", "holdout", b"holdout", "holdout_until", b"holdout_until", "name", b"name", "outcome", b"outcome", "phase", b"phase", "phase_revision", b"phase_revision", "phase_started_at", b"phase_started_at", "reason", b"reason", "revision", b"revision", "scope", b"scope", "winner", b"winner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -155,7 +155,7 @@ class TrainingPolicy(_message.Message):
     after_feedback: _builtins.int
     """New usable feedback since the last data set; 0: off."""
     on_drift: _builtins.bool
-    """Start on drift of queries or scores. Not served yet: a policy that sets it is refused."""
+    """Start on drift of queries or scores since the last data set."""
     per_user_cap: _builtins.int
     """Feedback one person may contribute to a data set; 0: 50."""
     min_feedback: _builtins.int
@@ -213,7 +213,9 @@ class GateSpec(_message.Message):
     latency_ratio: _builtins.float
     """Candidate's p95 latency over the current one's; 0: 1.5."""
     cost_ratio: _builtins.float
-    """Candidate's mean cost over the current one's. Not served yet: a policy that sets it is refused."""
+    """Candidate's mean cost of an answer over the current one's, so answers are written; in micro-dollars where the price of
+    every model is known, else in tokens. Costs that were not measured fail the gate. 0: not asked for.
+    """
     @_builtins.property
     def datasets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Golden sets of the tenant; all must pass. A gate that names none fails."""
@@ -357,13 +359,13 @@ class GuardMetric(_message.Message):
     MAX_RATIO_FIELD_NUMBER: _builtins.int
     MAX_LOSS_FIELD_NUMBER: _builtins.int
     metric: _builtins.str
-    """`latency_p95`, `groundedness`, `abstention`, `satisfaction`. `cost` and `block_rate` are refused until something measures
-    them.
+    """`latency_p95`, `cost` (of an answer, unit as for GateSpec.cost_ratio), `groundedness`, `abstention`, `block_rate` (share of
+    answers that ended BLOCKED), `satisfaction`. What was not measured does not breach, and reports say so.
     """
     max_ratio: _builtins.float
-    """Largest treatment/control ratio for latency and cost; 0: not asked for."""
+    """Largest treatment/control ratio, for `latency_p95` and `cost`; 0: not asked for."""
     max_loss: _builtins.float
-    """Largest loss (or rise, for block_rate and abstention) in the metric's unit; 0: not asked for."""
+    """Largest loss (or rise, for block_rate and abstention) in the metric's unit, for the others; 0: not asked for."""
     def __init__(
         self,
         *,

@@ -14,7 +14,11 @@ from anabranch_gateway.domain.answers import Finished, FinishReason, Timings
 from anabranch_gateway.domain.answers import Usage as Tokens
 from anabranch_gateway.entrypoints.messages import citations_of
 
-REASONS: Final = {FinishReason.LENGTH: "length", FinishReason.TIMEOUT: "length"}
+REASONS: Final = {
+    FinishReason.LENGTH: "length",
+    FinishReason.TIMEOUT: "length",
+    FinishReason.BLOCKED: "content_filter",
+}
 
 
 @dataclass(slots=True, kw_only=True)

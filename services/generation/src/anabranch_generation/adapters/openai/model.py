@@ -22,6 +22,7 @@ from anabranch_observability.names import generation as names
 log = get_logger()
 
 NAME: Final = "openai"
+_REASONS: Final = {"length": FinishReason.LENGTH, "content_filter": FinishReason.BLOCKED}
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
 
@@ -143,7 +144,7 @@ async def _pieces(response: httpx.Response) -> AsyncGenerator[Piece, None]:
                     yield str(text)
                 if choice.get("finish_reason"):
                     finished = True
-                    reason = FinishReason.LENGTH if choice["finish_reason"] == "length" else FinishReason.STOP
+                    reason = _REASONS.get(choice["finish_reason"], FinishReason.STOP)
     except Transient:
         # Some servers close after the last choice without saying [DONE].
         if not finished:

@@ -7,7 +7,7 @@ from typing import Any
 
 from anabranch_faults import Conflict
 from anabranch_registry.domain.candidates import Candidate, CandidateState
-from anabranch_registry.domain.experiments import Arm, Experiment, Phase, pair
+from anabranch_registry.domain.experiments import WHOLE, Arm, Experiment, Phase, pair
 from anabranch_registry.domain.faults import ExperimentRuns
 from anabranch_registry.domain.notes import LAST_GOOD, PRODUCTION
 from anabranch_registry.domain.routing import Change, Routing, Share
@@ -189,5 +189,6 @@ def _without_experiments(routing: Routing) -> Routing:
     controls = [share for share in routing.shares if share.arm == "control"]
     if not any(share.experiment_id for share in routing.shares):
         return routing
-    served = controls or [max(routing.shares, key=lambda share: share.weight)]
-    return Routing(scope=routing.scope, revision=routing.revision, shares=tuple(served), change=routing.change)
+    served = max(controls or routing.shares, key=lambda share: share.weight)
+    whole = (Share(variant=served.variant, weight=WHOLE),)
+    return Routing(scope=routing.scope, revision=routing.revision, shares=whole, change=routing.change)

@@ -155,6 +155,7 @@ class State:
             holdout=holdout,
             phase=phase,
             phase_revision=self.revision,
+            arms_revision=self.revision,
             phase_started_at=change.at,
             candidate_id=candidate_id,
             author=change.author,
@@ -173,6 +174,7 @@ class State:
             arms=arms,
             phase=phase,
             phase_revision=self.revision,
+            arms_revision=self.revision,
             phase_started_at=change.at,
             revision=experiment.revision + 1,
         )
@@ -182,7 +184,7 @@ class State:
         """Change the arms within a phase."""
         experiment = self.running()
         self.route_arms(experiment.experiment_id, arms, change)
-        self.experiment = replace(experiment, arms=arms, revision=experiment.revision + 1)
+        self.experiment = replace(experiment, arms=arms, arms_revision=self.revision, revision=experiment.revision + 1)
         self.note("experiment", experiment.experiment_id, what, change)
 
     def end(self, outcome: str, winner: str, change: Change, *, route: bool = True) -> None:
