@@ -22,7 +22,8 @@ from anabranch_testkit import poll_until
 pytestmark = [pytest.mark.connected, pytest.mark.slow, pytest.mark.timeout(600)]
 
 ANABRANCH = Path(sys.executable).parent / "anabranch"
-PARTS = ["kafka", "registry", "embedding", "ingestion", "retrieval", "generation", "gateway"]
+ROOT = Path(__file__).resolve().parents[3]
+PARTS = ["kafka", *(path.parent.name for path in (ROOT / "services").glob("*/pyproject.toml"))]
 CORES, READY_WITHIN = 2, 25.0  # seconds, with a warm cache
 MEMORY = 2.5 * 1024  # MiB
 
