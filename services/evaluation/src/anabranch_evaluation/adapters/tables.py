@@ -8,7 +8,19 @@ from sqlalchemy import BigInteger, Boolean, Column, Float, Integer, LargeBinary,
 
 from anabranch_store import UtcDateTime
 
-__all__ = ["DECISIONS", "EXPOSURES", "GATES", "GOLDEN_SETS", "LOOKS", "OPINIONS", "RUNS", "SCORES"]
+__all__ = [
+    "DECISIONS",
+    "EXPOSURES",
+    "GATES",
+    "GOLDEN_SETS",
+    "LOOKS",
+    "OPINIONS",
+    "RUNS",
+    "SCORES",
+    "VECTORS",
+    "VERDICTS",
+    "WAITING",
+]
 
 _METADATA: Final = MetaData()
 _SERIAL: Final = BigInteger().with_variant(Integer(), "sqlite")
@@ -125,3 +137,35 @@ SCORES: Final = Table(
     Column("scored_at", UtcDateTime(), nullable=False),
 )
 """One row an answer that was scored live; `message` is AnswerScored."""
+
+WAITING: Final = Table(
+    "waiting",
+    _METADATA,
+    Column("number", _SERIAL, primary_key=True, autoincrement=True),
+    Column("tenant", String(64), nullable=False),
+    Column("answer_id", String(128), nullable=False),
+    Column("message", LargeBinary(), nullable=False),
+    Column("material", LargeBinary(), nullable=False),
+    Column("since", UtcDateTime(), nullable=False),
+    Column("free_from", UtcDateTime(), nullable=False),
+)
+"""One row an answer that waits for the judge, until its scores are told. `message` is AnswerScored without a judgment,
+`material` deflated JSON: what the judge is shown. Nobody takes it before `free_from`."""
+
+VERDICTS: Final = Table(
+    "verdicts",
+    _METADATA,
+    Column("digest", String(64), primary_key=True),
+    Column("verdict", String(16), nullable=False),
+    Column("judged_at", UtcDateTime(), nullable=False),
+)
+"""One row a verdict of the judge, by the digest of what was asked; its reasons are not kept."""
+
+VECTORS: Final = Table(
+    "vectors",
+    _METADATA,
+    Column("version", String(128), primary_key=True),
+    Column("digest", String(64), primary_key=True),
+    Column("vector", LargeBinary(), nullable=False),
+)
+"""One row a sentence and embedding version: the first vector it got, int8. Embedding it again may differ in a bit."""
