@@ -1,8 +1,9 @@
-"""Whether passages support an answer's sentences: shared words, weighted by how much they tell, and contradictions.
+"""Whether passages support an answer's sentences: by words, by meaning, and by what contradicts them.
 
-A sentence's support by a passage is the IDF-weighted share of its stems that the best window of the passage's
-sentences holds (IDF over the sentences at hand). A number, a negation or a name in the sentence that this window
-does not bear out is a contradiction, and halves what support there is.
+Words: the IDF-weighted share of a sentence's stems that three sentences of one passage hold (IDF over the sentences at
+hand). Meaning: its cosine with the passage's nearest sentence. Contradictions: a number or a name that neither those
+nor the nearest bear out takes its share of half the support; a negation that turns a sentence's twin around takes
+half. Without vectors words alone are compared, and the version says which it was.
 """
 
 from __future__ import annotations
@@ -12,11 +13,19 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final
 
-SCORER_VERSION: Final = "gr-1"
+from anabranch_evaluation.domain.meaning import Meaning
+
+SCORER_VERSION: Final = "gr-2"
 CONTRADICTED: Final = 0.5
+"""What is left of the support of a sentence whose facts are all borne out by nothing."""
+MEANING: Final = 0.4
+"""The weight of meaning beside that of words."""
+SENTENCES: Final = 3
+"""Of one passage, that a sentence may be drawn from."""
+TWIN: Final = 0.6
+"""Support by one sentence's words from which it speaks of the same, so that a negation turns it around."""
 _SENTENCE: Final = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9À-Þ])|\n+")
 _WORD: Final = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)?")
 _NUMBER: Final = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?%?")
@@ -63,18 +72,23 @@ def stems(text: str) -> list[str]:
     return [_stem(word) for word in (found.lower() for found in _WORD.findall(text)) if word not in _STOP]
 
 
-def groundedness(answer: str, contexts: Sequence[str]) -> Grounding:
+def version(meaning: Meaning | None) -> str:
+    """Of the scorer: equal input and version, equal scores."""
+    return SCORER_VERSION if meaning is None else f"{SCORER_VERSION}+{meaning.version}"
+
+
+def groundedness(answer: str, contexts: Sequence[str], meaning: Meaning | None = None) -> Grounding:
     """The support of each of the answer's sentences. No sentence: a score of 0."""
-    windows = [
-        (place, window, frozenset(stems(window)))
-        for place, context in enumerate(contexts)
-        for window in _windows(sentences_of(context))
+    passages = [
+        _Passage(place=place, sentences=parts, stems=[frozenset(stems(part)) for part in parts])
+        for place, parts in enumerate(map(sentences_of, contexts))
+        if parts
     ]
-    weight = _weights([words for _, _, words in windows])
+    weight = _weights([words for passage in passages for words in passage.stems])
     found: list[Support] = []
     lengths: list[int] = []
     for sentence in sentences_of(answer):
-        found.append(_best(sentence, windows, weight))
+        found.append(_best(sentence, passages, weight, meaning))
         lengths.append(len(_WORD.findall(sentence)))
     total = sum(lengths)
     score = (
@@ -83,46 +97,99 @@ def groundedness(answer: str, contexts: Sequence[str]) -> Grounding:
     return Grounding(score=score, sentences=found)
 
 
-def relevance(question: str, text: str) -> float:
-    """Share of the question's content words that the text speaks of, 0 to 1."""
+def relevance(question: str, text: str, meaning: Meaning | None = None) -> float:
+    """Whether the text speaks of what was asked, 0 to 1.
+
+    The share of the question's content words that it holds; with vectors, the mean of that and of the question's
+    cosine with the text's nearest sentence.
+    """
     asked = set(stems(question))
-    return len(asked & set(stems(text))) / len(asked) if asked else 0.0
+    share = len(asked & set(stems(text))) / len(asked) if asked else 0.0
+    if meaning is None:
+        return share
+    return (share + max(meaning.cosines(question, sentences_of(text)), default=0.0)) / 2
 
 
-def _windows(sentences: Sequence[str]) -> list[str]:
-    """Each sentence, and each with its follower: an answer's sentence may draw on two."""
-    return [*sentences, *(f"{one} {two}" for one, two in pairwise(sentences))]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Passage:
+    place: int
+    sentences: Sequence[str]
+    stems: Sequence[frozenset[str]]
 
 
-def _weights(windows: Sequence[frozenset[str]]) -> Mapping[str, float]:
-    counts = Counter(word for words in windows for word in words)
-    return {word: math.log1p(len(windows) / count) for word, count in counts.items()}
+def _weights(sentences: Sequence[frozenset[str]]) -> Mapping[str, float]:
+    counts = Counter(word for words in sentences for word in words)
+    return {word: math.log1p(len(sentences) / count) for word, count in counts.items()}
 
 
-def _best(sentence: str, windows: Sequence[tuple[int, str, frozenset[str]]], weight: Mapping[str, float]) -> Support:
+def _best(sentence: str, passages: Sequence[_Passage], weight: Mapping[str, float], meaning: Meaning | None) -> Support:
     words = sorted(set(stems(sentence)))
     unknown = max(weight.values(), default=1.0)
     whole = math.fsum(weight.get(word, unknown) for word in words)
-    best, place, text = 0.0, -1, ""
-    for at, window, held in windows:
-        share = math.fsum(weight[word] for word in words if word in held) / whole if whole else 0.0
+    best, place = 0.0, -1
+    against: tuple[str, ...] = ()
+    for passage in passages:
+        support, contradictions = _support(sentence, words, whole, passage, weight, meaning)
+        if support > best:
+            best, place, against = support, passage.place, contradictions
+    return Support(text=sentence, support=best, passage=place, contradictions=against)
+
+
+def _support(  # noqa: PLR0917  each is one thing that support is drawn from
+    sentence: str,
+    words: Sequence[str],
+    whole: float,
+    passage: _Passage,
+    weight: Mapping[str, float],
+    meaning: Meaning | None,
+) -> tuple[float, tuple[str, ...]]:
+    first, share = _holding_most(words, passage, weight)
+    chosen, covered, left, last = {first}, share, words, first
+    for _ in range(SENTENCES - 1):
+        left = [word for word in left if word not in passage.stems[last]]
+        last, more = _holding_most(left, passage, weight)
+        if more <= 0:
+            break
+        chosen.add(last)
+        covered += more
+    covered = min(covered / whole, 1.0) if whole else 0.0
+    support = covered
+    if meaning is not None:
+        cosines = meaning.cosines(sentence, passage.sentences)
+        nearest = max(range(len(cosines)), key=lambda at: (cosines[at], -at))
+        support = (1 - MEANING) * covered + MEANING * cosines[nearest]
+        chosen.add(nearest)
+    if not support:
+        return 0.0, ()
+    window = " ".join(passage.sentences[at] for at in sorted(chosen))
+    missing, facts, against = _facts(sentence, window)
+    if facts:
+        support *= 1 - (1 - CONTRADICTED) * missing / facts
+    twin = whole > 0 and share / whole >= TWIN
+    if twin and _negated(sentence) != _negated(passage.sentences[first]):
+        support *= CONTRADICTED
+        against = (*against, "negation")
+    return support, against
+
+
+def _holding_most(words: Sequence[str], passage: _Passage, weight: Mapping[str, float]) -> tuple[int, float]:
+    """The passage's sentence that holds most of the words by weight, the first of equals, and that weight."""
+    best, place = -1.0, 0
+    for at, held in enumerate(passage.stems):
+        share = math.fsum(weight[word] for word in words if word in held)
         if share > best:
-            best, place, text = share, at, window
-    against = _contradictions(sentence, text) if best > 0 else ()
-    support = best * CONTRADICTED if against else best
-    return Support(text=sentence, support=support, passage=place, contradictions=against)
+            best, place = share, at
+    return place, best
 
 
-def _contradictions(sentence: str, window: str) -> tuple[str, ...]:
-    found: list[str] = []
-    if _numbers(sentence) - _numbers(window):
-        found.append("number")
-    if _negated(sentence) != _negated(window):
-        found.append("negation")
-    known = {word.lower() for word in _WORD.findall(window)}
-    if any(name.lower() not in known for name in _WORD.findall(" ".join(_NAME.findall(sentence)))):
-        found.append("name")
-    return tuple(found)
+def _facts(sentence: str, window: str) -> tuple[int, int, tuple[str, ...]]:
+    """How many of the sentence's numbers and names the window lacks, how many there are, and of which kinds."""
+    numbers = _numbers(sentence)
+    names = {name.lower() for name in _WORD.findall(" ".join(_NAME.findall(sentence)))}
+    lost_numbers = numbers - _numbers(window)
+    lost_names = names - {word.lower() for word in _WORD.findall(window)}
+    kinds = (*(("number",) if lost_numbers else ()), *(("name",) if lost_names else ()))
+    return len(lost_numbers) + len(lost_names), len(numbers) + len(names), kinds
 
 
 def _numbers(text: str) -> set[str]:

@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from anabranch_evaluation.domain.grounding import Support, groundedness, relevance
+from anabranch_evaluation.domain.grounding import (
+    SCORER_VERSION,
+    Support,
+    groundedness,
+    relevance,
+    sentences_of,
+    version,
+)
+from anabranch_evaluation.domain.meaning import Meaning
 
 SUPPORTED: Final = 0.5
 """Support from which a passage bears a sentence out."""
@@ -18,30 +26,45 @@ class Scores:
 
     scores: Mapping[str, float]
     sentences: Sequence[Support] = ()
+    version: str = SCORER_VERSION
+
+
+def texts_of(question: str, answer: str, contexts: Sequence[str], *, cited: Sequence[str] = ()) -> list[str]:
+    """The texts whose meaning `score_answer` asks for."""
+    return [question, *(part for text in (answer, *contexts, *cited) for part in sentences_of(text))]
 
 
 def score_answer(
-    question: str, answer: str, contexts: Sequence[str], *, cited: Sequence[str] = (), abstained: bool = False
+    question: str,
+    answer: str,
+    contexts: Sequence[str],
+    *,
+    cited: Sequence[str] = (),
+    abstained: bool = False,
+    meaning: Meaning | None = None,
 ) -> Scores:
     """Groundedness, answer relevance, context precision and, where passages are cited, citation precision.
 
     `context_precision`: precision averaged over the ranks of the passages that bear a sentence of the answer out.
     `citation_precision`: share of the cited texts that share a supported sentence with the answer. An abstention has
-    none of these.
+    none of these. `meaning` holds `texts_of` the same.
     """
     if abstained or not answer.strip() or not contexts:
-        return Scores(scores={})
-    whole = groundedness(answer, contexts)
-    found: dict[str, float] = {"groundedness": whole.score, "answer_relevance": relevance(question, answer)}
-    useful = [_bears_out(answer, context) for context in contexts]
+        return Scores(scores={}, version=version(meaning))
+    whole = groundedness(answer, contexts, meaning)
+    found: dict[str, float] = {
+        "groundedness": whole.score,
+        "answer_relevance": relevance(question, answer, meaning),
+    }
+    useful = [_bears_out(answer, context, meaning) for context in contexts]
     hits = [place for place, good in enumerate(useful, start=1) if good]
     found["context_precision"] = (
         sum(count / place for count, place in enumerate(hits, start=1)) / len(hits) if hits else 0.0
     )
     if cited:
-        found["citation_precision"] = sum(_bears_out(answer, text) for text in cited) / len(cited)
-    return Scores(scores=found, sentences=whole.sentences)
+        found["citation_precision"] = sum(_bears_out(answer, text, meaning) for text in cited) / len(cited)
+    return Scores(scores=found, sentences=whole.sentences, version=version(meaning))
 
 
-def _bears_out(answer: str, context: str) -> bool:
-    return any(one.support >= SUPPORTED for one in groundedness(answer, [context]).sentences)
+def _bears_out(answer: str, context: str, meaning: Meaning | None) -> bool:
+    return any(one.support >= SUPPORTED for one in groundedness(answer, [context], meaning).sentences)

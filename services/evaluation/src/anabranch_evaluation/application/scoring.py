@@ -1,0 +1,74 @@
+"""Scoring answers by words and, where sentences can be embedded, by meaning."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from anabranch_evaluation.domain.meaning import Meaning, Vector
+from anabranch_evaluation.domain.scoring import Scores, score_answer, texts_of
+from anabranch_faults import Transient
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What is scored."""
+
+    question: str
+    answer: str
+    contexts: Sequence[str]
+    cited: Sequence[str] = ()
+    abstained: bool = False
+
+
+class Vectors(Protocol):
+    """Unit vectors of sentences."""
+
+    async def version(self) -> str:
+        """The embedding version. Raises Transient."""
+
+    async def of(self, texts: Sequence[str]) -> Mapping[str, Vector]:
+        """Of each text that is not blank, always the same one. Raises Transient."""
+
+
+def _unheard(problem: str) -> None:
+    del problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreAnswers:
+    """Scores answers. Without vectors by words alone, and the scores' version says which it was.
+
+    `missed` hears why vectors were missing where there should be some.
+    """
+
+    vectors: Vectors | None = None
+    missed: Callable[[str], None] = _unheard
+
+    async def __call__(self, answers: Sequence[Material]) -> list[Scores]:
+        """The scores, in order."""
+        try:
+            meaning = await self.meaning([text for one in answers for text in _texts(one)])
+        except Transient as fault:
+            self.missed(str(fault))
+            meaning = None
+        return await asyncio.to_thread(lambda: [_scored(one, meaning) for one in answers])
+
+    async def meaning(self, texts: Sequence[str]) -> Meaning | None:
+        """What the texts mean; None where nothing is there to tell. Raises Transient."""
+        if self.vectors is None:
+            return None
+        version = await self.vectors.version()
+        return Meaning(version=version, vectors=await self.vectors.of(sorted(set(texts))))
+
+
+def _texts(one: Material) -> list[str]:
+    return [] if one.abstained else texts_of(one.question, one.answer, one.contexts, cited=one.cited)
+
+
+def _scored(one: Material, meaning: Meaning | None) -> Scores:
+    return score_answer(
+        one.question, one.answer, one.contexts, cited=one.cited, abstained=one.abstained, meaning=meaning
+    )
