@@ -27,7 +27,7 @@ from anabranch_evaluation.domain.experiments import (
     Verb,
     unit_of,
 )
-from anabranch_evaluation.domain.grounding import SCORER_VERSION, Support
+from anabranch_evaluation.domain.grounding import Support
 from anabranch_evaluation.domain.statistics import Mode, PromoteWhen
 from anabranch_evaluation.entrypoints.messages import finite, timestamp
 from anabranch_faults import Invalid
@@ -213,7 +213,7 @@ def scored_message(scored: ScoredAnswer) -> events.AnswerScored:
             for one in scored.found.sentences
         ],
         latency=latency,
-        scorer_version=SCORER_VERSION,
+        scorer_version=scored.found.version,
         scored_at=timestamp(scored.scored_at),
     )
 

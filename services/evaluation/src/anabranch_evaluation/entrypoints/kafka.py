@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Final
 
 from anabranch import topics
+from anabranch.evaluation.v1.events_pb2 import AnswerScored
 from anabranch.feedback.v1.events_pb2 import RatingGiven
 from anabranch.gateway.v1.events_pb2 import AnswerServed
 from anabranch.registry.v1.lineage_pb2 import CandidateChanged, ExperimentChanged
@@ -15,6 +16,7 @@ from anabranch_evaluation.application.observing import ObserveAnswers, ScoredAns
 from anabranch_evaluation.application.watching import WatchExperiments
 from anabranch_evaluation.domain.experiments import Decision
 from anabranch_evaluation.domain.gates import Gate
+from anabranch_evaluation.domain.judging import Judgment
 from anabranch_evaluation.entrypoints.experiments import (
     decision_message,
     experiment_from,
@@ -22,9 +24,10 @@ from anabranch_evaluation.entrypoints.experiments import (
     scored_message,
     served_from,
 )
+from anabranch_evaluation.entrypoints.judgments import judgment_message
 from anabranch_evaluation.entrypoints.messages import candidacy_from, gate_message
 
-__all__ = ["encoded_decision", "encoded_gate", "encoded_score", "register"]
+__all__ = ["encoded_decision", "encoded_gate", "encoded_judged", "encoded_score", "register"]
 
 GROUP: Final = "evaluation"
 GATE_TAKES: Final = timedelta(minutes=30)
@@ -90,12 +93,25 @@ def encoded_decision(decision: Decision) -> Encoded:
 
 def encoded_score(scored: ScoredAnswer) -> Encoded:
     """Return the event that tells an answer's scores. Its id follows from the answer's."""
+    return _encoded(scored_message(scored))
+
+
+def encoded_judged(kept: bytes, judgment: Judgment | None) -> Encoded:
+    """Return the event that tells an answer's scores, as they were kept, with what the judge said of it."""
+    message = AnswerScored.FromString(kept)
+    said = judgment_message(judgment)
+    if said is not None:
+        message.judgment.CopyFrom(said)
+    return _encoded(message)
+
+
+def _encoded(message: AnswerScored) -> Encoded:
     topic = topics.EVALUATION_ANSWER_SCORED
-    key = f"{scored.served.tenant}/{scored.served.answer_id}"
+    key = f"{message.tenant}/{message.answer_id}"
     return Event(
         topic=topic,
-        message=scored_message(scored),
+        message=message,
         key=key,
         event_id=derived_id(key, topic.name),
-        time=scored.scored_at,
+        time=message.scored_at.ToDatetime(UTC),
     ).encode()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -15,13 +14,14 @@ from anabranch.evaluation.v1 import events_pb2 as events
 from anabranch.registry.v1 import lineage_pb2
 from anabranch_evaluation.application.datasets import KeepGoldenSets
 from anabranch_evaluation.application.gating import DecideGates
+from anabranch_evaluation.application.judging import AskJudge
 from anabranch_evaluation.application.reading import ReadRuns
 from anabranch_evaluation.application.running import RunVariant
+from anabranch_evaluation.application.scoring import Material, ScoreAnswers
 from anabranch_evaluation.application.watching import WatchExperiments
-from anabranch_evaluation.domain.grounding import SCORER_VERSION
-from anabranch_evaluation.domain.scoring import score_answer
 from anabranch_evaluation.domain.watching import Reading
 from anabranch_evaluation.entrypoints.experiments import decision_message, summary_message, support_message
+from anabranch_evaluation.entrypoints.judgments import judgment_message, preference_message
 from anabranch_evaluation.entrypoints.messages import (
     difference_message,
     entry_message,
@@ -30,12 +30,17 @@ from anabranch_evaluation.entrypoints.messages import (
     run_message,
     spec_from,
 )
+from anabranch_faults import Conflict, Invalid, Unreachable
 from anabranch_rpc import Servicer, detached
 
-__all__ = ["PUT_BYTES", "UseCases", "servicer"]
+__all__ = ["PUT_BYTES", "NoJudge", "UseCases", "servicer"]
 
 PUT_BYTES: Final = 16 * 1024 * 1024
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+class NoJudge(Conflict):
+    """This needs a judge, and none is configured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +53,8 @@ class UseCases:
     decide: DecideGates
     watch: WatchExperiments
     scored: Callable[[str, str], Awaitable[bytes]]
+    score: ScoreAnswers = field(default_factory=ScoreAnswers)
+    judge: AskJudge | None = None
 
 
 class EvaluationServicer(stubs.EvaluationServiceServicer):
@@ -132,12 +139,32 @@ class EvaluationServicer(stubs.EvaluationServiceServicer):
 
     async def ScoreAnswer(self, request: pb.ScoreAnswerRequest, context: Context) -> pb.ScoreAnswerResponse:  # noqa: ARG002, N802  the contract's signature
         """Score what is given."""
-        found = await asyncio.to_thread(score_answer, request.question, request.answer, tuple(request.contexts))
+        contexts = tuple(request.contexts)
+        (found,) = await self._use.score(
+            [Material(question=request.question, answer=request.answer, contexts=contexts)]
+        )
+        judgment = None
+        if request.judge and self._use.judge is not None and found.scores:
+            judgment = await self._use.judge.grade(request.question, request.answer, contexts)
         return pb.ScoreAnswerResponse(
             scores=found.scores,
             sentences=[support_message(one) for one in found.sentences],
-            scorer_version=SCORER_VERSION,
+            scorer_version=found.version,
+            judgment=judgment_message(judgment),
         )
+
+    async def CompareAnswers(self, request: pb.CompareAnswersRequest, context: Context) -> pb.CompareAnswersResponse:  # noqa: ARG002, N802  the contract's signature
+        """Which of two answers the judge prefers."""
+        for name in ("question", "first", "second"):
+            if not getattr(request, name).strip():
+                raise Invalid("is empty", field=name)
+        if self._use.judge is None:
+            raise NoJudge("no judge is configured: set ANABRANCH_EVALUATION_JUDGE_URL and _JUDGE_MODEL")
+        answers = (request.first, request.second)
+        found = await self._use.judge.compare(request.question, tuple(request.contexts), answers)
+        if found is None:
+            raise Unreachable("the judge gave no reply")
+        return preference_message(found)
 
 
 def verdict_of(reading: Reading) -> str:

@@ -834,8 +834,11 @@ class ScoreAnswerRequest(_message.Message):
     QUESTION_FIELD_NUMBER: _builtins.int
     ANSWER_FIELD_NUMBER: _builtins.int
     CONTEXTS_FIELD_NUMBER: _builtins.int
+    JUDGE_FIELD_NUMBER: _builtins.int
     question: _builtins.str
     answer: _builtins.str
+    judge: _builtins.bool
+    """Also ask the judge, where one is configured."""
     @_builtins.property
     def contexts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -844,10 +847,11 @@ class ScoreAnswerRequest(_message.Message):
         question: _builtins.str = ...,
         answer: _builtins.str = ...,
         contexts: _abc.Iterable[_builtins.str] | None = ...,
+        judge: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "contexts", b"contexts", "question", b"question"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "contexts", b"contexts", "judge", b"judge", "question", b"question"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -882,22 +886,107 @@ class ScoreAnswerResponse(_message.Message):
     SCORES_FIELD_NUMBER: _builtins.int
     SENTENCES_FIELD_NUMBER: _builtins.int
     SCORER_VERSION_FIELD_NUMBER: _builtins.int
+    JUDGMENT_FIELD_NUMBER: _builtins.int
     scorer_version: _builtins.str
     @_builtins.property
     def scores(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]: ...
     @_builtins.property
     def sentences(self) -> _containers.RepeatedCompositeFieldContainer[_events_pb2.SentenceSupport]: ...
+    @_builtins.property
+    def judgment(self) -> _events_pb2.Judgment:
+        """Unset when it was not asked for, no judge is configured, or the judge gave no reply."""
+
     def __init__(
         self,
         *,
         scores: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         sentences: _abc.Iterable[_events_pb2.SentenceSupport] | None = ...,
         scorer_version: _builtins.str = ...,
+        judgment: _events_pb2.Judgment | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["judgment", b"judgment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["scorer_version", b"scorer_version", "scores", b"scores", "sentences", b"sentences"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["judgment", b"judgment", "scorer_version", b"scorer_version", "scores", b"scores", "sentences", b"sentences"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ScoreAnswerResponse: _TypeAlias = ScoreAnswerResponse  # noqa: Y015
+
+@_typing.final
+class CompareAnswersRequest(_message.Message):
+    """CompareAnswersRequest is two answers to one question, with what they were drawn from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUESTION_FIELD_NUMBER: _builtins.int
+    CONTEXTS_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    SECOND_FIELD_NUMBER: _builtins.int
+    question: _builtins.str
+    first: _builtins.str
+    second: _builtins.str
+    @_builtins.property
+    def contexts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        question: _builtins.str = ...,
+        contexts: _abc.Iterable[_builtins.str] | None = ...,
+        first: _builtins.str = ...,
+        second: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contexts", b"contexts", "first", b"first", "question", b"question", "second", b"second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareAnswersRequest: _TypeAlias = CompareAnswersRequest  # noqa: Y015
+
+@_typing.final
+class CompareAnswersResponse(_message.Message):
+    """CompareAnswersResponse is what the judge makes of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JUDGE_FIELD_NUMBER: _builtins.int
+    RUBRIC_DIGEST_FIELD_NUMBER: _builtins.int
+    VOTES_FIELD_NUMBER: _builtins.int
+    PREFERENCE_FIELD_NUMBER: _builtins.int
+    AGREEMENT_FIELD_NUMBER: _builtins.int
+    PARSE_FAILURES_FIELD_NUMBER: _builtins.int
+    SWAYED_FIELD_NUMBER: _builtins.int
+    FROM_CACHE_FIELD_NUMBER: _builtins.int
+    judge: _builtins.str
+    rubric_digest: _builtins.str
+    votes: _builtins.int
+    """Votes that could be read in both positions. 0: the next two mean nothing."""
+    preference: _builtins.float
+    """0: the first is better, 1: the second is; 0.5: neither. A vote that changes with the position is one for neither."""
+    agreement: _builtins.float
+    """Share of votes that agree with the majority."""
+    parse_failures: _builtins.int
+    """Replies of the judge that could not be read; never counted as a vote."""
+    swayed: _builtins.int
+    """Votes that named the same position both times."""
+    from_cache: _builtins.bool
+    """No vote was asked for again."""
+    def __init__(
+        self,
+        *,
+        judge: _builtins.str = ...,
+        rubric_digest: _builtins.str = ...,
+        votes: _builtins.int = ...,
+        preference: _builtins.float = ...,
+        agreement: _builtins.float = ...,
+        parse_failures: _builtins.int = ...,
+        swayed: _builtins.int = ...,
+        from_cache: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "from_cache", b"from_cache", "judge", b"judge", "parse_failures", b"parse_failures", "preference", b"preference", "rubric_digest", b"rubric_digest", "swayed", b"swayed", "votes", b"votes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareAnswersResponse: _TypeAlias = CompareAnswersResponse  # noqa: Y015

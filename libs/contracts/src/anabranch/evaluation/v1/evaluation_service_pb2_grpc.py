@@ -85,6 +85,11 @@ class EvaluationServiceStub(object):
                 request_serializer=anabranch_dot_evaluation_dot_v1_dot_evaluation__service__pb2.ScoreAnswerRequest.SerializeToString,
                 response_deserializer=anabranch_dot_evaluation_dot_v1_dot_evaluation__service__pb2.ScoreAnswerResponse.FromString,
                 _registered_method=True)
+        self.CompareAnswers = channel.unary_unary(
+                '/anabranch.evaluation.v1.EvaluationService/CompareAnswers',
+                request_serializer=anabranch_dot_evaluation_dot_v1_dot_evaluation__service__pb2.CompareAnswersRequest.SerializeToString,
+                response_deserializer=anabranch_dot_evaluation_dot_v1_dot_evaluation__service__pb2.CompareAnswersResponse.FromString,
+                _registered_method=True)
 
 
 class EvaluationServiceServicer(object):
@@ -161,6 +166,14 @@ class EvaluationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CompareAnswers(self, request, context):
+        """CompareAnswers has the judge say which of two answers is better, each vote in both positions. FAILED_PRECONDITION
+        where no judge is configured; UNAVAILABLE when it gave no reply to any vote.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EvaluationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -213,6 +226,11 @@ def add_EvaluationServiceServicer_to_server(servicer, server):
                     servicer.ScoreAnswer,
                     request_deserializer=anabranch_dot_evaluation_dot_v1_dot_evaluation__service__pb2.ScoreAnswerRequest.FromString,
                     response_serializer=anabranch_dot_evaluation_dot_v1_dot_evaluation__service__pb2.ScoreAnswerResponse.SerializeToString,
+            ),
+            'CompareAnswers': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompareAnswers,
+                    request_deserializer=anabranch_dot_evaluation_dot_v1_dot_evaluation__service__pb2.CompareAnswersRequest.FromString,
+                    response_serializer=anabranch_dot_evaluation_dot_v1_dot_evaluation__service__pb2.CompareAnswersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -486,6 +504,33 @@ class EvaluationService(object):
             '/anabranch.evaluation.v1.EvaluationService/ScoreAnswer',
             anabranch_dot_evaluation_dot_v1_dot_evaluation__service__pb2.ScoreAnswerRequest.SerializeToString,
             anabranch_dot_evaluation_dot_v1_dot_evaluation__service__pb2.ScoreAnswerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareAnswers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anabranch.evaluation.v1.EvaluationService/CompareAnswers',
+            anabranch_dot_evaluation_dot_v1_dot_evaluation__service__pb2.CompareAnswersRequest.SerializeToString,
+            anabranch_dot_evaluation_dot_v1_dot_evaluation__service__pb2.CompareAnswersResponse.FromString,
             options,
             channel_credentials,
             insecure,

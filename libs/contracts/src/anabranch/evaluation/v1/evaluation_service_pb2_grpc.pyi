@@ -53,6 +53,10 @@ class EvaluationServiceStub:
     """GetScores returns the live scores of an answer. NOT_FOUND when it was not sampled."""
     ScoreAnswer: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.ScoreAnswerRequest, _evaluation_service_pb2.ScoreAnswerResponse]
     """ScoreAnswer scores what is given, without storing it."""
+    CompareAnswers: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.CompareAnswersRequest, _evaluation_service_pb2.CompareAnswersResponse]
+    """CompareAnswers has the judge say which of two answers is better, each vote in both positions. FAILED_PRECONDITION
+    where no judge is configured; UNAVAILABLE when it gave no reply to any vote.
+    """
 
 @_typing.type_check_only
 class EvaluationServiceAsyncStub(EvaluationServiceStub):
@@ -79,6 +83,10 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     """GetScores returns the live scores of an answer. NOT_FOUND when it was not sampled."""
     ScoreAnswer: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.ScoreAnswerRequest, _evaluation_service_pb2.ScoreAnswerResponse]  # type: ignore[assignment]
     """ScoreAnswer scores what is given, without storing it."""
+    CompareAnswers: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.CompareAnswersRequest, _evaluation_service_pb2.CompareAnswersResponse]  # type: ignore[assignment]
+    """CompareAnswers has the judge say which of two answers is better, each vote in both positions. FAILED_PRECONDITION
+    where no judge is configured; UNAVAILABLE when it gave no reply to any vote.
+    """
 
 class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
     """EvaluationService keeps golden sets, runs variants over them, and watches experiments. Internal."""
@@ -162,5 +170,15 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_evaluation_service_pb2.ScoreAnswerResponse, _abc.Awaitable[_evaluation_service_pb2.ScoreAnswerResponse]]:
         """ScoreAnswer scores what is given, without storing it."""
+
+    @_abc_1.abstractmethod
+    def CompareAnswers(
+        self,
+        request: _evaluation_service_pb2.CompareAnswersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluation_service_pb2.CompareAnswersResponse, _abc.Awaitable[_evaluation_service_pb2.CompareAnswersResponse]]:
+        """CompareAnswers has the judge say which of two answers is better, each vote in both positions. FAILED_PRECONDITION
+        where no judge is configured; UNAVAILABLE when it gave no reply to any vote.
+        """
 
 def add_EvaluationServiceServicer_to_server(servicer: EvaluationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

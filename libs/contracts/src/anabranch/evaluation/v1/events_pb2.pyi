@@ -112,7 +112,7 @@ class AnswerScored(_message.Message):
     """Integer micro-dollars; meaningless unless `has_cost`."""
     has_cost: _builtins.bool
     scorer_version: _builtins.str
-    """Version of the scorer: equal input and version give equal scores."""
+    """Version of the scorer: equal input and version give equal scores. Names the embedding version, where one took part."""
     @_builtins.property
     def scores(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """0 to 1 each: `groundedness`, `answer_relevance`, `citation_precision`, `context_precision`; a metric that is not defined for the
@@ -200,15 +200,23 @@ class Judgment(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     AGREEMENT_FIELD_NUMBER: _builtins.int
     FROM_CACHE_FIELD_NUMBER: _builtins.int
+    ORDER_SHIFT_FIELD_NUMBER: _builtins.int
     judge: _builtins.str
     rubric_digest: _builtins.str
     votes: _builtins.int
+    """Replies that could be read. 0: score, agreement and order_shift mean nothing."""
     parse_failures: _builtins.int
-    """Answers of the judge that could not be read; never counted as a vote."""
+    """Replies of the judge that could not be read; never counted as a vote."""
     score: _builtins.float
+    """0 to 1, the mean of the votes."""
     agreement: _builtins.float
     """Share of votes that agree with the majority."""
     from_cache: _builtins.bool
+    """No vote was asked for again."""
+    order_shift: _builtins.float
+    """The mean of the votes that saw the passages in their order, less that of those that saw them in reverse: how far
+    their order sways the judge. 0 where either is missing.
+    """
     def __init__(
         self,
         *,
@@ -219,10 +227,11 @@ class Judgment(_message.Message):
         score: _builtins.float = ...,
         agreement: _builtins.float = ...,
         from_cache: _builtins.bool = ...,
+        order_shift: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "from_cache", b"from_cache", "judge", b"judge", "parse_failures", b"parse_failures", "rubric_digest", b"rubric_digest", "score", b"score", "votes", b"votes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "from_cache", b"from_cache", "judge", b"judge", "order_shift", b"order_shift", "parse_failures", b"parse_failures", "rubric_digest", b"rubric_digest", "score", b"score", "votes", b"votes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -439,6 +448,7 @@ class ArmSummary(_message.Message):
     PROBABILITY_BEST_FIELD_NUMBER: _builtins.int
     GUARDS_FIELD_NUMBER: _builtins.int
     MIXED_USERS_FIELD_NUMBER: _builtins.int
+    UNMEASURED_GUARDS_FIELD_NUMBER: _builtins.int
     arm: _builtins.str
     exposed_users: _builtins.int
     measured_users: _builtins.int
@@ -453,6 +463,10 @@ class ArmSummary(_message.Message):
     """Left out of the analysis because they saw more than one arm."""
     @_builtins.property
     def guards(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]: ...
+    @_builtins.property
+    def unmeasured_guards(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Guards that were asked for and that nothing has measured in this arm."""
+
     def __init__(
         self,
         *,
@@ -466,10 +480,11 @@ class ArmSummary(_message.Message):
         probability_best: _builtins.float = ...,
         guards: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         mixed_users: _builtins.int = ...,
+        unmeasured_guards: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arm", b"arm", "difference", b"difference", "exposed_users", b"exposed_users", "guards", b"guards", "high", b"high", "low", b"low", "mean", b"mean", "measured_users", b"measured_users", "mixed_users", b"mixed_users", "probability_best", b"probability_best"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arm", b"arm", "difference", b"difference", "exposed_users", b"exposed_users", "guards", b"guards", "high", b"high", "low", b"low", "mean", b"mean", "measured_users", b"measured_users", "mixed_users", b"mixed_users", "probability_best", b"probability_best", "unmeasured_guards", b"unmeasured_guards"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
