@@ -16,13 +16,16 @@ from anabranch.gateway.v1.events_pb2 import AnswerServed
 from anabranch.registry.v1 import lineage_pb2, loop_pb2
 from anabranch_bus import Batch, BusSettings, Event, KafkaBus, MemoryBus, Outcome
 from anabranch_evaluation.adapters.answers import SqlAnswerLog
+from anabranch_evaluation.adapters.attic import SqlAttic
 from anabranch_evaluation.adapters.gates import SqlGates
 from anabranch_evaluation.adapters.golden_sets import SqlGoldenSets
 from anabranch_evaluation.adapters.judging import LibraryJudge
 from anabranch_evaluation.adapters.observations import SqlObservations
 from anabranch_evaluation.adapters.runs import SqlRuns
+from anabranch_evaluation.application.keeping import DropOld, TendRuns
 from anabranch_evaluation.application.ports import Written
 from anabranch_evaluation.bootstrap import build, database_of
+from anabranch_evaluation.domain.costs import Cost, Usage
 from anabranch_evaluation.domain.experiments import Decision, Exposure, Opinion, Phase, Verb
 from anabranch_evaluation.domain.gates import Check, Gate
 from anabranch_evaluation.domain.golden import GoldenQuestion, GoldenSet
@@ -83,7 +86,10 @@ async def test_a_run_is_found_again_only_for_the_same_index_and_when_it_is_done(
         done=2,
         index_generation=7,
         metrics=[Metric(name="ndcg@10", value=0.1 + 0.2, low=0.1, high=0.5, questions=2)],
-        questions={"q1": Scored(scores={"ndcg@10": 1 / 3}, latency=timedelta(milliseconds=12))},
+        questions={
+            "q1": Scored(scores={"ndcg@10": 1 / 3}, latency=timedelta(milliseconds=12)),
+            "q2": Scored(scores={}, latency=timedelta(), usage=Usage(prompt_tokens=9, completion_tokens=2, model="m")),
+        },
         finished_at=AT,
     )
     await runs.finish(done)
@@ -92,7 +98,7 @@ async def test_a_run_is_found_again_only_for_the_same_index_and_when_it_is_done(
     assert await runs.done(replace(KEY, variant_id="v-2"), index_generation=7) is None
 
 
-async def test_runs_are_paged_newest_first_and_left_overs_are_failed(database: Database) -> None:
+async def test_runs_are_paged_newest_first(database: Database) -> None:
     runs = SqlRuns(database)
     for number in range(3):
         await runs.begin(Run(run_id=f"rn-{number}", key=KEY, state=RunState.RUNNING, started_at=AT))
@@ -100,8 +106,103 @@ async def test_runs_are_paged_newest_first_and_left_overs_are_failed(database: D
     rest, end = await runs.page("t", dataset="g", count=2, before=following)
     assert [one.run_id for one in (*page, *rest)] == ["rn-2", "rn-1", "rn-0"]
     assert end == 0
-    assert await runs.abandon("gone") == 3
-    assert (await runs.get("rn-0")).problem == "gone"
+
+
+async def test_a_run_is_failed_only_when_no_process_beats_for_it(database: Database) -> None:
+    runs, told, time = SqlRuns(database), list[str](), [0.0]
+    for run_id in ("rn-here", "rn-gone"):
+        await runs.begin(Run(run_id=run_id, key=KEY, state=RunState.RUNNING, started_at=AT))
+
+    def replica(*own: str) -> TendRuns:
+        return TendRuns(runs=runs, own=lambda: own, delayed=told.append, clock=lambda: time[0])
+
+    first, second = replica("rn-here"), replica()
+    for time[0] in (0.0, 30.0, 59.0):
+        for each in (first, second):
+            await each.look()
+    assert set(await runs.running()) == {"rn-here", "rn-gone"}
+    # One that starts now does not know how long the run has been silent.
+    starting = replica()
+    time[0] = 61.0
+    await starting.look()
+    assert set(await runs.running()) == {"rn-here", "rn-gone"}
+    for each in (first, second, starting):
+        await each.look()
+    assert set(await runs.running()) == {"rn-here"}
+    assert "gone" in (await runs.get("rn-gone")).problem
+    assert not told
+
+
+async def test_what_was_shown_of_a_split_stays_shown_whoever_looks_next(database: Database) -> None:
+    seen = SqlObservations(database, encode=encoded_decision)
+    assert await seen.sample_ratio("ex", 3) == 1.0
+    for p_value in (0.5, 0.02, 0.3):
+        await seen.keep_sample_ratio("ex", 3, p_value)
+    again = SqlObservations(database, encode=encoded_decision)
+    assert await again.sample_ratio("ex", 3) == 0.02
+    assert await again.sample_ratio("ex", 4) == 1.0
+
+
+async def test_people_are_counted_where_they_were_dealt_first_with_the_weights_of_then(database: Database) -> None:
+    log, seen = SqlAnswerLog(database, encode=encoded_score), SqlObservations(database, encode=encoded_decision)
+    shown = [
+        exposure("a1", "control", "u1"),
+        exposure("a2", "treatment", "u1", revision=4),
+        exposure("a3", "treatment", "u2", revision=4),
+        exposure("a4", "treatment", "u3"),
+        exposure("a5", "treatment", "u4", revision=2),
+    ]
+    await log.record([(one, None) for one in shown], [])
+    found = await seen.exposed("ex", since_revision=3)
+    assert found.dealt == {3: {"control": 1, "treatment": 1}, 4: {"treatment": 1}}
+    for weights in ({"control": 5_000, "treatment": 5_000}, {"control": 1, "treatment": 9_999}):
+        await seen.weigh("ex", 3, weights)
+    await seen.weigh("ex", 4, {"control": 2_000, "treatment": 8_000})
+    assert await seen.weights("ex", since_revision=3) == {
+        3: {"control": 5_000, "treatment": 5_000},
+        4: {"control": 2_000, "treatment": 8_000},
+    }
+
+
+async def test_a_persons_cost_is_in_money_only_if_all_their_answers_have_a_price(database: Database) -> None:
+    log, seen = SqlAnswerLog(database, encode=encoded_score), SqlObservations(database, encode=encoded_decision)
+    shown = [
+        replace(exposure("a1", "control", "u1"), tokens=10.0, microdollars=4.0),
+        replace(exposure("a2", "control", "u1"), tokens=30.0, blocked=True),
+        replace(exposure("a3", "treatment", "u2"), tokens=10.0, microdollars=4.0),
+        exposure("a4", "other", "u3"),
+    ]
+    await log.record([(one, None) for one in shown], [])
+    people = {one.arm: one for one in (await seen.exposed("ex", since_revision=3)).people}
+    assert people["control"].cost == Cost(tokens=20.0)
+    assert people["control"].blocked == 0.5
+    assert people["treatment"].cost == Cost(tokens=10.0, microdollars=4.0)
+    assert people["other"].cost is None
+
+
+async def test_what_is_old_is_dropped_in_batches_unless_its_experiment_is_active(database: Database) -> None:
+    log, seen = SqlAnswerLog(database, encode=encoded_score), SqlObservations(database, encode=encoded_decision)
+    dropped, late = list[int](), AT + timedelta(days=40)
+    shown = [exposure(f"a{number}", "control", "u") for number in range(7)]
+    active = replace(exposure("b", "control", "u"), experiment_id="ex-active")
+    fresh = replace(exposure("c", "control", "u"), served_at=late)
+    await log.record([(one, None) for one in (*shown, active, fresh)], [])
+    await seen.judge([opinion(f"f{number}", f"a{number}", 1.0) for number in range(4)])
+    attic = DropOld(
+        attic=SqlAttic(database),
+        active=lambda: {"ex-active"},
+        dropped=dropped.append,
+        delayed=lambda _: None,
+        retention=timedelta(days=30),
+        batch=3,
+        pause=timedelta(),
+        now=lambda: late,
+    )
+    assert await attic.attic.drop(before=late - timedelta(days=30), keeping={"ex-active"}, most=3) == 3
+    assert await attic.look() == 8
+    assert dropped == [8]
+    assert [one.arm for one in (await seen.exposed("ex-active", since_revision=0)).people] == ["control"]
+    assert len((await seen.exposed("ex", since_revision=0)).people) == 1
 
 
 async def test_a_verdict_is_kept_and_told_once(database: Database) -> None:

@@ -9,6 +9,7 @@ import pytest
 from anabranch import topics
 from anabranch.evaluation.v1 import evaluation_service_pb2 as pb
 from anabranch.evaluation.v1 import events_pb2 as events
+from anabranch.generation.v1 import generation_service_pb2 as generation
 from anabranch.registry.v1 import lineage_pb2, loop_pb2
 from anabranch_evaluation.testing.running import (
     ARMS,
@@ -73,6 +74,25 @@ async def test_a_gate_by_hand_gives_the_same_verdict(running: Running) -> None:
     )
     gate = (await running.stub.DecideGate(asked, timeout=30)).gate
     assert (gate.passed, gate.candidate_id, gate.candidate_variant_id) == (False, "", "v-bad")
+
+
+@pytest.mark.parametrize("ratio", [2.0, 2.5])
+async def test_a_gate_holds_the_cost_of_answers_against_what_serves_now(running: Running, ratio: float) -> None:
+    await running.put()
+    running.world.variants["v-base"].retrieval.top_k = 2
+    (decided,) = await running.candidate("ca-cost", "v-good", datasets=["golden"], cost_ratio=ratio)
+    (cost,) = [check for check in decided.checks if check.name == "cost"]
+    assert (cost.baseline, cost.candidate, cost.questions) == (24.0, 54.0, 60)
+    assert cost.passed == decided.passed == (ratio > 54 / 24)
+    assert "54 tokens an answer against 24" in cost.reason
+
+
+async def test_a_gate_that_asks_for_a_cost_that_nothing_measured_fails(running: Running) -> None:
+    await running.put()
+    running.world.counts_tokens = False
+    (decided,) = await running.candidate("ca-cost", "v-good", datasets=["golden"], cost_ratio=1.5)
+    assert not decided.passed
+    assert "not measured" in decided.reason
 
 
 async def test_a_candidate_that_is_past_its_gate_is_left_alone(running: Running) -> None:
@@ -174,6 +194,70 @@ async def test_a_split_that_nobody_asked_for_ends_the_experiment(running: Runnin
     lopsided = [served(user, ARMS[user % 4 == 0], 5) for user in range(400)]
     await running.bus.deliver(topics.GATEWAY_ANSWER_SERVED, lopsided)
     assert (await decided(running, 5)).decision == events.DECISION_SAMPLE_RATIO_MISMATCH
+
+
+async def test_a_bandits_split_is_held_against_the_weights_that_dealt_it(running: Running) -> None:
+    changed = experiment(RUNNING, 5, mode=loop_pb2.DECISION_MODE_BANDIT, min_users=10_000)
+    changed.experiment.arms_revision = 5
+    await running.bus.deliver(topics.REGISTRY_EXPERIMENT_CHANGED, [changed])
+    await expose(running, 5, range(400))
+    assert (await report(running)).sample_ratio_p_value > 0.1
+    for arm, weight in zip(changed.experiment.arms, (2_000, 8_000), strict=True):
+        arm.weight = weight
+    changed.experiment.arms_revision = 6
+    await running.bus.deliver(topics.REGISTRY_EXPERIMENT_CHANGED, [changed])
+    as_asked = [served(user, ARMS[user % 5 > 0], 6) for user in range(1_000, 1_600)]
+    await running.bus.deliver(topics.GATEWAY_ANSWER_SERVED, as_asked)
+    # Those who come back count where they were dealt first.
+    await running.bus.deliver(topics.GATEWAY_ANSWER_SERVED, [served(user, "treatment", 6) for user in range(1, 400, 2)])
+    assert (await report(running)).sample_ratio_p_value > 0.1
+    await expose(running, 6, range(2_000, 2_400))
+    assert (await decided(running, 5)).decision == events.DECISION_SAMPLE_RATIO_MISMATCH
+
+
+async def test_a_split_is_watched_after_an_arm_was_stopped(running: Running) -> None:
+    changed = experiment(RUNNING, 5, min_users=10_000)
+    changed.experiment.arms.append(lineage_pb2.Arm(name="other", variant_id="v-bad", stopped=True))
+    changed.experiment.arms_revision = 7
+    await running.bus.deliver(topics.REGISTRY_EXPERIMENT_CHANGED, [changed])
+    await running.bus.deliver(topics.GATEWAY_ANSWER_SERVED, [served(user, "other", 5) for user in range(100)])
+    await expose(running, 7, range(1_000, 1_400))
+    assert (await report(running)).sample_ratio_p_value > 0.1
+    await running.bus.deliver(topics.GATEWAY_ANSWER_SERVED, [served(9_999, "other", 7)])
+    assert (await decided(running, 5)).decision == events.DECISION_SAMPLE_RATIO_MISMATCH
+
+
+async def test_a_guard_that_nothing_was_measured_for_stops_nothing_and_says_so(running: Running) -> None:
+    guards = [
+        loop_pb2.GuardMetric(metric="cost", max_ratio=1.2),
+        loop_pb2.GuardMetric(metric="block_rate", max_loss=0.1),
+    ]
+    await running.bus.deliver(topics.REGISTRY_EXPERIMENT_CHANGED, [experiment(CANARY, 3, guards=guards)])
+    await expose(running, 3, range(60))
+    told = await decided(running, 3)
+    assert told.decision == events.DECISION_CANARY_PASSED
+    assert told.reason.endswith("not measured: cost")
+    assert [list(arm.unmeasured_guards) for arm in told.arms] == [[], ["cost"]]
+
+
+@pytest.mark.parametrize("metric", ["cost", "block_rate"])
+async def test_a_guard_stops_an_arm_that_costs_too_much_or_is_blocked_too_often(running: Running, metric: str) -> None:
+    limit = {"cost": {"max_ratio": 1.2}, "block_rate": {"max_loss": 0.1}}[metric]
+    changed = experiment(HOLDOUT, 9, guards=[loop_pb2.GuardMetric(metric=metric, **limit)])
+    changed.experiment.arms[0].weight = changed.experiment.arms[1].weight = 5_000
+    await running.bus.deliver(topics.REGISTRY_EXPERIMENT_CHANGED, [changed])
+    answers = [served(user, ARMS[user % 2], 9) for user in range(400)]
+    for place, one in enumerate(answers):
+        harmed = one.arm == "treatment"
+        one.usage.prompt_tokens = 100 + place % 7 + (50 if harmed else 0)
+        if harmed and place % 4 == 1:
+            one.finish_reason = generation.FINISH_REASON_BLOCKED
+    await running.bus.deliver(topics.GATEWAY_ANSWER_SERVED, answers)
+    told = await decided(running, 9)
+    assert (told.decision, told.arm) == (events.DECISION_STOP_ARM, "treatment")
+    assert told.reason.startswith(metric)
+    if metric == "cost":
+        assert told.reason.endswith("in tokens")
 
 
 async def test_people_who_saw_both_arms_are_left_out_and_counted(running: Running) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from anabranch_evaluation.domain.costs import Cost, Price, Prices, in_one_unit, usage_of
 from anabranch_evaluation.domain.golden import GoldenQuestion, GoldenSet
 from anabranch_evaluation.domain.grounding import groundedness
 from anabranch_evaluation.domain.ranking import Hit, ranking
@@ -74,6 +75,17 @@ def test_answers_are_matched_as_squad_does() -> None:
     assert exact_match("The Eiffel Tower!", "eiffel tower") == 1.0
     assert token_f1("in the year 1889", "1889") == pytest.approx(0.5)
     assert token_f1("", "1889") == 0.0
+
+
+def test_costs_are_compared_in_one_unit_only() -> None:
+    prices = Prices(known={"m": Price(prompt=1_000_000, completion=2_000_000), "house": Price(prompt=0, completion=0)})
+    paid = prices.cost(usage_of(prompt_tokens=3, completion_tokens=4, model="m", backend="house"))
+    free = prices.cost(usage_of(prompt_tokens=3, completion_tokens=4, model="x", backend="house"))
+    other = prices.cost(usage_of(prompt_tokens=5, completion_tokens=0, model="x", backend="y"))
+    assert prices.cost(usage_of(prompt_tokens=0, completion_tokens=0, model="m", backend="")) is None
+    assert (paid, free) == (Cost(tokens=7, microdollars=11), Cost(tokens=7, microdollars=0))
+    assert in_one_unit([paid, None], [free]) == ("microdollars", [[11], [0]])
+    assert in_one_unit([paid], [other, free]) == ("tokens", [[7], [5, 7]])
 
 
 PASSAGES = ["The tower was finished in 1889. It is 330 metres tall.", "Maria Oliveira designed the harbour in Porto."]

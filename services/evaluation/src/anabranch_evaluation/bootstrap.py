@@ -6,6 +6,7 @@ import asyncio
 
 from anabranch_bus import Bus
 from anabranch_evaluation.adapters.answers import SqlAnswerLog
+from anabranch_evaluation.adapters.attic import SqlAttic
 from anabranch_evaluation.adapters.gates import SqlGates
 from anabranch_evaluation.adapters.golden_sets import SqlGoldenSets
 from anabranch_evaluation.adapters.judging import LibraryJudge
@@ -14,10 +15,12 @@ from anabranch_evaluation.adapters.observations import SqlObservations
 from anabranch_evaluation.adapters.runs import SqlRuns
 from anabranch_evaluation.application.datasets import KeepGoldenSets
 from anabranch_evaluation.application.gating import DecideGates
+from anabranch_evaluation.application.keeping import DropOld, TendRuns
 from anabranch_evaluation.application.observing import ObserveAnswers
 from anabranch_evaluation.application.reading import ReadRuns
 from anabranch_evaluation.application.running import RunVariant
 from anabranch_evaluation.application.watching import WatchExperiments
+from anabranch_evaluation.domain.costs import Price, Prices
 from anabranch_evaluation.domain.experiments import Decision
 from anabranch_evaluation.entrypoints import kafka, rpc
 from anabranch_evaluation.settings import Settings
@@ -52,8 +55,13 @@ def build(settings: Settings, *, bus: Bus) -> Service:
         judge=LibraryJudge(),
         at_once=settings.questions_at_once,
     )
+    prices = Prices(
+        known={
+            name: Price(prompt=prompt, completion=completion) for name, (prompt, completion) in settings.prices.items()
+        }
+    )
     gates = SqlGates(database, encode=kafka.encoded_gate)
-    decide = DecideGates(sets=sets, gates=gates, search=search, variants=variants, runs=run)
+    decide = DecideGates(sets=sets, gates=gates, search=search, variants=variants, runs=run, prices=prices)
     answers = SqlAnswerLog(database, encode=kafka.encoded_score)
     watch = WatchExperiments(
         observations=SqlObservations(database, encode=kafka.encoded_decision),
@@ -61,11 +69,18 @@ def build(settings: Settings, *, bus: Bus) -> Service:
         delayed=_delayed,
         decided=_decided,
     )
-    kafka.register(bus, decide=decide, watch=watch, observe=ObserveAnswers(log=answers, sample=settings.sample))
+    kafka.register(
+        bus, decide=decide, watch=watch, observe=ObserveAnswers(log=answers, sample=settings.sample, prices=prices)
+    )
+    tend = TendRuns(runs=runs, own=lambda: run.going, delayed=_tending_delayed)
+    drop = DropOld(
+        attic=SqlAttic(database),
+        active=watch.active,
+        retention=settings.retention,
+        dropped=_dropped,
+        delayed=_tending_delayed,
+    )
     relay = OutboxRelay(database, bus.publish_encoded)
-
-    async def abandon() -> None:
-        await runs.abandon("the service was restarted while it ran")
 
     async def disconnect() -> None:
         await asyncio.gather(*(channel.close() for channel in channels.values()))
@@ -86,8 +101,8 @@ def build(settings: Settings, *, bus: Bus) -> Service:
             )
         ],
         larger_messages={"PutDataset": rpc.PUT_BYTES},
-        starting=[database.migrate, abandon],
-        background=[relay.run, watch.run],
+        starting=[database.migrate],
+        background=[relay.run, watch.run, tend.run, drop.run],
         draining=[run.stop],
         closing=[database.close, disconnect],
     )
@@ -95,6 +110,14 @@ def build(settings: Settings, *, bus: Bus) -> Service:
 
 def _delayed(experiment_id: str, problem: str) -> None:
     log.warning(names.Log.LOOK_DELAYED, experiment_id=experiment_id, problem=problem)
+
+
+def _tending_delayed(problem: str) -> None:
+    log.warning(names.Log.TENDING_DELAYED, problem=problem)
+
+
+def _dropped(rows: int) -> None:
+    log.info(names.Log.OLD_DROPPED, rows=rows)
 
 
 def _decided(decision: Decision) -> None:

@@ -29,6 +29,15 @@ class Settings(ServiceSettings):
     )
     questions_at_once: int = Field(default=4, ge=1, le=64, description="questions of one run asked at the same time")
     sample: float = Field(default=0.1, ge=0, le=1, description="share of answers that are scored live")
+    prices: dict[str, tuple[float, float]] = Field(
+        default={},
+        description="JSON: model or backend -> [micro-dollars for a million prompt tokens, and completion tokens]",
+    )
+    retention: timedelta = Field(
+        default=timedelta(days=90),
+        ge=timedelta(days=1),
+        description="how long exposures, opinions and scores are kept; those of active experiments always are",
+    )
     look_every: timedelta = Field(
         default=timedelta(seconds=1), gt=timedelta(), description="how often experiments are looked at"
     )
@@ -37,6 +46,13 @@ class Settings(ServiceSettings):
     def database_url(self) -> str:
         """The database to use."""
         return self.database or f"sqlite:///{(self.data / 'evaluation.db').absolute()}"
+
+    @field_validator("prices")
+    @classmethod
+    def _priced(cls, value: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+        if any(not 0 <= one < float("inf") for pair in value.values() for one in pair):
+            raise ValueError("a price is a finite number from 0")
+        return value
 
     @field_validator("database")
     @classmethod

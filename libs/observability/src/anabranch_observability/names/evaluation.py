@@ -24,6 +24,8 @@ class Log(LogEvent):
 
     EXPERIMENT_DECIDED = "evaluation.experiment.decided"
     LOOK_DELAYED = "evaluation.look.delayed"
+    TENDING_DELAYED = "evaluation.tending.delayed"
+    OLD_DROPPED = "evaluation.old.dropped"
     JUDGE_FAILED = "evaluation.judge.failed"
     JUDGING_DELAYED = "evaluation.judging.delayed"
     MEANING_MISSED = "evaluation.meaning.missed"

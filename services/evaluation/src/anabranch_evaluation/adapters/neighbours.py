@@ -17,6 +17,7 @@ from anabranch.registry.v1.registry_service_pb2_grpc import RegistryServiceStub
 from anabranch.retrieval.v1 import retrieval_service_pb2 as retrieval
 from anabranch.retrieval.v1.retrieval_service_pb2_grpc import RetrievalServiceStub
 from anabranch_evaluation.application.ports import Written
+from anabranch_evaluation.domain.costs import Usage, usage_of
 from anabranch_evaluation.domain.ranking import Found, Hit
 from anabranch_evaluation.domain.runs import Variant
 from anabranch_faults import NotFound, Transient
@@ -112,6 +113,7 @@ class GrpcWriter:
         )
         text: list[str] = []
         abstained = False
+        usage: Usage | None = None
         call = self._stub.Generate(request, timeout=_SECONDS)
         try:
             async for response in call:
@@ -119,12 +121,19 @@ class GrpcWriter:
                     case "delta":
                         text.append(response.delta)
                     case "generated":
-                        abstained = response.generated.abstained
+                        end = response.generated
+                        abstained = end.abstained
+                        usage = usage_of(
+                            prompt_tokens=end.usage.prompt_tokens,
+                            completion_tokens=end.usage.completion_tokens,
+                            model=end.model,
+                            backend=end.backend,
+                        )
         except grpc.aio.AioRpcError as error:
             raise meaning(error) from error
         finally:
             call.cancel()
-        return Written(text="".join(text), abstained=abstained)
+        return Written(text="".join(text), abstained=abstained, usage=usage)
 
 
 class GrpcVariants:

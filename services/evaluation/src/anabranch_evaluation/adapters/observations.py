@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from statistics import fmean
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import Integer, cast, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from anabranch_evaluation.adapters.tables import DECISIONS, EXPOSURES, LOOKS, OPINIONS
+from anabranch_evaluation.adapters.tables import ARM_WEIGHTS, DECISIONS, EXPOSURES, LOOKS, OPINIONS, SAMPLE_RATIOS
+from anabranch_evaluation.domain.costs import Cost
 from anabranch_evaluation.domain.experiments import ArmSummary, Decision, Exposed, Opinion, Person, Phase, Verb
 from anabranch_store import Database, Encoded, Outbox
 
@@ -50,6 +51,10 @@ class SqlObservations:
                 func.avg(EXPOSURES.c.groundedness).label("groundedness"),
                 func.avg(EXPOSURES.c.citation_precision).label("citation_precision"),
                 func.min(EXPOSURES.c.served_at).label("first"),
+                func.avg(cast(EXPOSURES.c.blocked, Integer)).label("blocked"),
+                func.avg(EXPOSURES.c.tokens).label("tokens"),
+                func.avg(EXPOSURES.c.microdollars).label("microdollars"),
+                (func.count(EXPOSURES.c.tokens) - func.count(EXPOSURES.c.microdollars)).label("unpriced"),
             )
             .where(here)
             .group_by(EXPOSURES.c.unit, EXPOSURES.c.arm)
@@ -66,8 +71,21 @@ class SqlObservations:
         by_answer = select(by_kind.c.unit, func.avg(by_kind.c.value).label("value"))
         answers = by_answer.group_by(by_kind.c.unit, by_kind.c.answer_id).subquery()
         satisfied = select(answers.c.unit, func.avg(answers.c.value)).group_by(answers.c.unit)
+        in_order = func.row_number().over(
+            partition_by=EXPOSURES.c.unit,
+            order_by=(EXPOSURES.c.routing_revision, EXPOSURES.c.served_at, EXPOSURES.c.answer_id),
+        )
+        ranked = select(EXPOSURES.c.routing_revision, EXPOSURES.c.arm, in_order.label("place")).where(here).subquery()
+        dealt = (
+            select(ranked.c.routing_revision, ranked.c.arm, func.count().label("people"))
+            .where(ranked.c.place == 1)
+            .group_by(ranked.c.routing_revision, ranked.c.arm)
+        )
         async with self._database.reading() as tx:
             rows = (await tx.execute(seen)).all()
+            first_seen: dict[int, dict[str, int]] = defaultdict(dict)
+            for one in (await tx.execute(dealt)).all():
+                first_seen[one.routing_revision][one.arm] = one.people
             values = {unit: float(value) for unit, value in (await tx.execute(satisfied)).all()}
             earlier = []
             if covariate:
@@ -91,12 +109,50 @@ class SqlObservations:
                     groundedness=row.groundedness,
                     citation_precision=row.citation_precision,
                     before=fmean(known[row.unit]) if row.unit in known else None,
+                    blocked=float(row.blocked),
+                    cost=None
+                    if row.tokens is None
+                    else Cost(tokens=float(row.tokens), microdollars=None if row.unpriced else float(row.microdollars)),
                 )
                 for row in rows
                 if arms[row.unit] == 1
             ],
             mixed=Counter(row.arm for row in rows if arms[row.unit] > 1),
+            dealt=dict(first_seen),
         )
+
+    async def weigh(self, experiment_id: str, revision: int, weights: Mapping[str, int]) -> None:
+        """As in the port."""
+        row = {"experiment_id": experiment_id, "routing_revision": revision, "weights": json.dumps(dict(weights))}
+        async with self._database.transaction() as tx:
+            await tx.execute(self._insert(ARM_WEIGHTS).values(row).on_conflict_do_nothing())
+
+    async def weights(self, experiment_id: str, *, since_revision: int) -> Mapping[int, Mapping[str, int]]:
+        """As in the port."""
+        statement = select(ARM_WEIGHTS.c.routing_revision, ARM_WEIGHTS.c.weights).where(
+            ARM_WEIGHTS.c.experiment_id == experiment_id, ARM_WEIGHTS.c.routing_revision >= since_revision
+        )
+        async with self._database.reading() as tx:
+            return {revision: json.loads(weights) for revision, weights in (await tx.execute(statement)).all()}
+
+    async def sample_ratio(self, experiment_id: str, phase_revision: int) -> float:
+        """As in the port."""
+        statement = select(SAMPLE_RATIOS.c.p_value).where(
+            SAMPLE_RATIOS.c.experiment_id == experiment_id, SAMPLE_RATIOS.c.phase_revision == phase_revision
+        )
+        async with self._database.reading() as tx:
+            found = await tx.scalar(statement)
+        return 1.0 if found is None else float(found)
+
+    async def keep_sample_ratio(self, experiment_id: str, phase_revision: int, p_value: float) -> None:
+        """As in the port."""
+        row = {"experiment_id": experiment_id, "phase_revision": phase_revision, "p_value": p_value}
+        statement = self._insert(SAMPLE_RATIOS).values(row)
+        statement = statement.on_conflict_do_update(
+            index_elements=["experiment_id", "phase_revision"], set_=row, where=SAMPLE_RATIOS.c.p_value > p_value
+        )
+        async with self._database.transaction() as tx:
+            await tx.execute(statement)
 
     async def looks(self, experiment_id: str, phase_revision: int) -> Sequence[float]:
         """As in the port."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Row, insert, select, update
 
 from anabranch_evaluation.adapters.tables import RUNS
+from anabranch_evaluation.domain.costs import Usage
 from anabranch_evaluation.domain.runs import Metric, Run, RunKey, RunState, Scored
 from anabranch_faults import NotFound
 from anabranch_store import Database
@@ -82,16 +83,32 @@ class SqlRuns:
             row = (await tx.execute(statement)).first()
         return None if row is None else _run(row, scores=row.scores)
 
-    async def abandon(self, problem: str) -> int:
+    async def beat(self, run_ids: Collection[str]) -> None:
         """As in the port."""
-        statement = update(RUNS).where(RUNS.c.state == RunState.RUNNING.value)
+        statement = update(RUNS).where(RUNS.c.run_id.in_(sorted(run_ids))).values(beats=RUNS.c.beats + 1)
+        async with self._database.transaction() as tx:
+            await tx.execute(statement)
+
+    async def running(self) -> Mapping[str, int]:
+        """As in the port."""
+        statement = select(RUNS.c.run_id, RUNS.c.beats).where(RUNS.c.state == RunState.RUNNING.value)
+        async with self._database.reading() as tx:
+            return {row.run_id: row.beats for row in (await tx.execute(statement)).all()}
+
+    async def abandon(self, run_id: str, *, beats: int, problem: str) -> bool:
+        """As in the port."""
+        statement = update(RUNS).where(
+            RUNS.c.run_id == run_id, RUNS.c.state == RunState.RUNNING.value, RUNS.c.beats == beats
+        )
         async with self._database.transaction() as tx:
             result: Any = await tx.execute(statement.values(state=RunState.FAILED.value, problem=problem))
-        return int(result.rowcount)
+        return bool(result.rowcount)
 
 
 def _state(run: Run) -> dict[str, Any]:
-    scores = {key: [dict(one.scores), one.latency.total_seconds()] for key, one in run.questions.items()}
+    scores = {
+        key: [dict(one.scores), one.latency.total_seconds(), *_counted(one.usage)] for key, one in run.questions.items()
+    }
     return {
         "index_generation": run.index_generation,
         "state": run.state.value,
@@ -126,6 +143,18 @@ def _run(row: Row[Any], *, scores: bytes | None = None) -> Run:
         metrics=[Metric(**one) for one in json.loads(row.metrics)],
         finished_at=row.finished_at,
         questions={
-            key: Scored(scores=found, latency=timedelta(seconds=latency)) for key, (found, latency) in questions.items()
+            key: Scored(scores=found, latency=timedelta(seconds=latency), usage=_usage(counted))
+            for key, (found, latency, *counted) in questions.items()
         },
     )
+
+
+def _counted(usage: Usage | None) -> list[Any]:
+    return [] if usage is None else [usage.prompt_tokens, usage.completion_tokens, usage.model, usage.backend]
+
+
+def _usage(counted: Sequence[Any]) -> Usage | None:
+    if not counted:
+        return None
+    prompt, completion, model, backend = counted
+    return Usage(prompt_tokens=prompt, completion_tokens=completion, model=model, backend=backend)

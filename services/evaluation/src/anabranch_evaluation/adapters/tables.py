@@ -9,6 +9,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Float, Integer, LargeBinary,
 from anabranch_store import UtcDateTime
 
 __all__ = [
+    "ARM_WEIGHTS",
     "DECISIONS",
     "EXPOSURES",
     "GATES",
@@ -16,6 +17,7 @@ __all__ = [
     "LOOKS",
     "OPINIONS",
     "RUNS",
+    "SAMPLE_RATIOS",
     "SCORES",
     "VECTORS",
     "VERDICTS",
@@ -60,8 +62,13 @@ RUNS: Final = Table(
     Column("scores", LargeBinary(), nullable=False),
     Column("started_at", UtcDateTime(), nullable=False),
     Column("finished_at", UtcDateTime(), nullable=True),
+    Column("beats", BigInteger(), nullable=False, server_default="0"),
 )
-"""One row a run; `scores` is deflated JSON: question id -> [scores, latency in seconds]."""
+"""One row a run; `beats` grows while a process is at it.
+
+`scores` is deflated JSON: question id -> [scores, latency in seconds, prompt tokens, completion tokens, model,
+backend], the last four only where an answer was written and its tokens were counted.
+"""
 
 GATES: Final = Table(
     "gates",
@@ -88,6 +95,9 @@ EXPOSURES: Final = Table(
     Column("abstained", Boolean(), nullable=False),
     Column("groundedness", Float(), nullable=True),
     Column("citation_precision", Float(), nullable=True),
+    Column("blocked", Boolean(), nullable=False, server_default="0"),
+    Column("tokens", Float(), nullable=True),
+    Column("microdollars", Float(), nullable=True),
 )
 """One row an answer that exposed somebody to an arm; `unit` is a digest of the tenant and the person or session."""
 
@@ -127,6 +137,24 @@ LOOKS: Final = Table(
     Column("fraction", Float(), nullable=False),
 )
 """One row a look of a group-sequential test: the share of the horizon at which it was taken."""
+
+ARM_WEIGHTS: Final = Table(
+    "arm_weights",
+    _METADATA,
+    Column("experiment_id", String(64), primary_key=True),
+    Column("routing_revision", BigInteger(), primary_key=True),
+    Column("weights", Text(), nullable=False),
+)
+"""One row a routing that dealt people to arms; `weights` is JSON: arm -> weight."""
+
+SAMPLE_RATIOS: Final = Table(
+    "sample_ratios",
+    _METADATA,
+    Column("experiment_id", String(64), primary_key=True),
+    Column("phase_revision", BigInteger(), primary_key=True),
+    Column("p_value", Float(), nullable=False),
+)
+"""One row a phase: the least p-value of the split at any look."""
 
 SCORES: Final = Table(
     "scores",

@@ -10,7 +10,8 @@ from typing import Final
 from anabranch_evaluation.application.datasets import Clock, utc_now
 from anabranch_evaluation.application.ports import Gates, GoldenSets, Search, Variants
 from anabranch_evaluation.application.running import RunVariant, check_applied
-from anabranch_evaluation.domain.gates import Check, Gate, GateSpec, gate_id, judge, judge_latency, verdict
+from anabranch_evaluation.domain.costs import Prices
+from anabranch_evaluation.domain.gates import Check, Gate, GateSpec, gate_id, judge, judge_cost, judge_latency, verdict
 from anabranch_evaluation.domain.golden import GoldenSet
 from anabranch_evaluation.domain.runs import DEPTH, Variant
 from anabranch_faults import Fault, Invalid, NotFound, Transient
@@ -44,6 +45,7 @@ class DecideGates:
     search: Search
     variants: Variants
     runs: RunVariant
+    prices: Prices
     now: Clock = utc_now
 
     async def candidate(self, asked: Candidacy) -> Gate:
@@ -121,6 +123,8 @@ class DecideGates:
         before = await self.runs.finished(golden, baseline, corpus=corpus, answers=spec.answers)
         after = await self.runs.finished(golden, candidate, corpus=corpus, answers=spec.answers)
         checks = await asyncio.to_thread(judge, spec, golden, before, after)
+        if spec.cost_ratio > 0:
+            checks.append(judge_cost(spec, golden, before, after, prices=self.prices))
         pairs = await self._timed(golden, corpus, baseline, candidate, skip=0)
         latency = judge_latency(spec, golden.name, pairs)
         if not latency.passed:

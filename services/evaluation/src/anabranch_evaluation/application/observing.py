@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from anabranch_evaluation.application.datasets import Clock, utc_now
+from anabranch_evaluation.domain.costs import Cost, Prices, Usage
 from anabranch_evaluation.domain.experiments import Exposure
 from anabranch_evaluation.domain.scoring import Scores, score_answer
 
@@ -41,6 +42,7 @@ class Served:
     cited: Sequence[str]
     latency: timedelta
     exposure: Exposure | None
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,7 @@ class ScoredAnswer:
     served: Served
     found: Scores
     scored_at: datetime
+    cost: Cost | None = None
 
 
 class AnswerLog(Protocol):
@@ -68,6 +71,7 @@ class ObserveAnswers:
 
     log: AnswerLog
     sample: float
+    prices: Prices
     now: Clock = utc_now
 
     async def __call__(self, answers: Sequence[Served]) -> None:
@@ -77,8 +81,15 @@ class ObserveAnswers:
         found = {(one.tenant, one.answer_id): score for one, score in zip(chosen, scores, strict=True)}
         at = self.now()
         await self.log.record(
-            [(one.exposure, found.get((one.tenant, one.answer_id))) for one in answers if one.exposure is not None],
-            [ScoredAnswer(served=one, found=score, scored_at=at) for one, score in zip(chosen, scores, strict=True)],
+            [
+                (_priced(one.exposure, self.prices.cost(one.usage)), found.get((one.tenant, one.answer_id)))
+                for one in answers
+                if one.exposure is not None
+            ],
+            [
+                ScoredAnswer(served=one, found=score, scored_at=at, cost=self.prices.cost(one.usage))
+                for one, score in zip(chosen, scores, strict=True)
+            ],
         )
 
     def _sampled(self, one: Served) -> bool:
@@ -94,3 +105,9 @@ def _scored(one: Served) -> Scores:
         cited=one.cited,
         abstained=one.abstained,
     )
+
+
+def _priced(exposure: Exposure, cost: Cost | None) -> Exposure:
+    if cost is None:
+        return exposure
+    return replace(exposure, tokens=cost.tokens, microdollars=cost.microdollars)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from anabranch_evaluation.domain.costs import Usage
 from anabranch_evaluation.domain.gates import Gate
 from anabranch_evaluation.domain.golden import GoldenEntry, GoldenQuestion, GoldenSet
 from anabranch_evaluation.domain.ranking import Found, Hit
@@ -19,6 +20,7 @@ class Written:
 
     text: str
     abstained: bool
+    usage: Usage | None = None
 
 
 class GoldenSets(Protocol):
@@ -58,8 +60,14 @@ class Runs(Protocol):
     async def done(self, key: RunKey, *, index_generation: int) -> Run | None:
         """A finished run that says all there is to say, if one was made."""
 
-    async def abandon(self, problem: str) -> int:
-        """Fails the runs that a process which is gone left running; gives how many."""
+    async def beat(self, run_ids: Collection[str]) -> None:
+        """Tells that these go on: each one's count of beats grows."""
+
+    async def running(self) -> Mapping[str, int]:
+        """Run id -> beats, of all that are running in any process."""
+
+    async def abandon(self, run_id: str, *, beats: int, problem: str) -> bool:
+        """Fails a run that is still running and has not beaten since `beats`; whether it was so."""
 
 
 class Gates(Protocol):

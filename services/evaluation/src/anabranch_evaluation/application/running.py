@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from time import monotonic
@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from anabranch_evaluation.application.datasets import Clock, utc_now
 from anabranch_evaluation.application.ports import GoldenSets, Judge, Runs, Search, Variants, Writer
+from anabranch_evaluation.domain.costs import Usage
 from anabranch_evaluation.domain.golden import GoldenQuestion, GoldenSet
 from anabranch_evaluation.domain.ranking import Found, ranking
 from anabranch_evaluation.domain.runs import DEPTH, Run, RunKey, RunState, Scored, Variant, summary
@@ -37,6 +38,12 @@ class RunVariant:
     at_once: int = 4
     now: Clock = utc_now
     _tasks: set[asyncio.Task[Run]] = field(default_factory=set)
+    _going: set[str] = field(default_factory=set)
+
+    @property
+    def going(self) -> Collection[str]:
+        """Runs that this process is at."""
+        return frozenset(self._going)
 
     async def start(
         self, *, tenant: str, dataset: str, variant_id: str, corpus: str = "", answers: bool = False
@@ -79,6 +86,7 @@ class RunVariant:
             started_at=self.now(),
             total=len(golden.questions),
         )
+        self._going.add(run.run_id)
         await self.runs.begin(run)
         return run
 
@@ -95,6 +103,8 @@ class RunVariant:
             stopped = replace(run, state=RunState.FAILED, problem="the service stopped", finished_at=self.now())
             await asyncio.shield(self.runs.finish(stopped))
             raise
+        finally:
+            self._going.discard(run.run_id)
         await self.runs.finish(done)
         return done
 
@@ -112,7 +122,11 @@ class RunVariant:
         relevant = {one.question_id: one.relevant for one in golden.questions if one.relevant and not one.unanswerable}
         scores = await asyncio.to_thread(self.judge.rankings, ranked, relevant)
         questions = {
-            key: Scored(scores={**scores.get(key, {}), **work.answers.get(key, {})}, latency=work.latency[key])
+            key: Scored(
+                scores={**scores.get(key, {}), **work.answers.get(key, {})},
+                latency=work.latency[key],
+                usage=work.usage.get(key),
+            )
             for key in sorted(ranked)
         }
         return replace(
@@ -138,6 +152,7 @@ class _Work:
         self.ranked: dict[str, Sequence[str]] = {}
         self.latency: dict[str, timedelta] = {}
         self.answers: dict[str, Mapping[str, float]] = {}
+        self.usage: dict[str, Usage | None] = {}
         self.generations: set[int] = set()
 
     async def take(self, questions: Iterator[GoldenQuestion]) -> None:
@@ -164,6 +179,7 @@ class _Work:
         self.latency[question.question_id] = found.latency
         if key.answers:
             written = await self._use.writer.write(question=question.text, hits=found.hits, variant=self._variant)
+            self.usage[question.question_id] = written.usage
             contexts = [hit.text for hit in found.hits]
             self.answers[question.question_id] = await asyncio.to_thread(
                 self._use.judge.answer, question, written, contexts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
@@ -31,6 +31,18 @@ class Observations(Protocol):
 
     async def exposed(self, experiment_id: str, *, since_revision: int, covariate: bool = False) -> Exposed:
         """Everybody exposed under a routing of that revision or later; `covariate`: with what was known before."""
+
+    async def weigh(self, experiment_id: str, revision: int, weights: Mapping[str, int]) -> None:
+        """The routing of that revision deals by these weights; what was told of it before holds."""
+
+    async def weights(self, experiment_id: str, *, since_revision: int) -> Mapping[int, Mapping[str, int]]:
+        """Revision of the routing -> arm -> weight, of all that are known from that revision on."""
+
+    async def sample_ratio(self, experiment_id: str, phase_revision: int) -> float:
+        """The least p-value of the phase's looks; 1 where none was kept."""
+
+    async def keep_sample_ratio(self, experiment_id: str, phase_revision: int, p_value: float) -> None:
+        """Keeps it, if it is the least."""
 
     async def looks(self, experiment_id: str, phase_revision: int) -> Sequence[float]:
         """The looks taken in a phase, in order."""
@@ -67,7 +79,7 @@ class WatchExperiments:
     every: timedelta = timedelta(seconds=1)
     now: Clock = utc_now
     _experiments: dict[str, Experiment] = field(default_factory=dict)
-    _ratios: dict[tuple[str, int], float] = field(default_factory=dict)
+    _weighed: set[tuple[str, int]] = field(default_factory=set)
 
     def put(self, experiment: Experiment) -> None:
         """The experiment is now this."""
@@ -76,6 +88,10 @@ class WatchExperiments:
     def drop(self, experiment_id: str) -> None:
         """The experiment is gone."""
         self._experiments.pop(experiment_id, None)
+
+    def active(self) -> Collection[str]:
+        """Experiments that are not stopped."""
+        return frozenset(key for key, one in self._experiments.items() if one.phase is not Phase.STOPPED)
 
     async def run(self) -> None:
         """Looks at every active experiment again and again. An outage is waited out."""
@@ -122,6 +138,8 @@ class WatchExperiments:
 
     async def _read(self, experiment: Experiment, here: Collection[Decision], *, taking_looks: bool = False) -> Reading:
         design, place = experiment.design, (experiment.experiment_id, experiment.phase_revision)
+        await self._weigh(experiment)
+        before = await self.observations.sample_ratio(*place)
         exposed = await self.observations.exposed(
             experiment.experiment_id,
             since_revision=experiment.phase_revision,
@@ -142,7 +160,16 @@ class WatchExperiments:
             # Between looks nothing is decided; after the last one what it showed stands, even if its decision was lost.
             looks=looks if due or not taking_looks or (looks and looks[-1] >= 1) else (),
             stopped=[one.arm for one in here if one.verb is Verb.STOP_ARM],
-            before=self._ratios.get(place, 1.0),
+            before=before,
+            weights=await self.observations.weights(place[0], since_revision=place[1]),
         )
-        self._ratios[place] = reading.sample_ratio_p_value
+        if taking_looks and reading.sample_ratio_p_value < before:
+            # Kept, for what was once shown stays shown, whoever looks next.
+            await self.observations.keep_sample_ratio(*place, reading.sample_ratio_p_value)
         return reading
+
+    async def _weigh(self, experiment: Experiment) -> None:
+        place = (experiment.experiment_id, experiment.arms_revision)
+        if experiment.arms_revision and place not in self._weighed:
+            await self.observations.weigh(*place, {arm.name: arm.weight for arm in experiment.arms})
+            self._weighed.add(place)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 
+from anabranch_evaluation.domain.costs import Cost
 from anabranch_evaluation.domain.statistics import Mode, PromoteWhen
 
 
@@ -75,7 +76,10 @@ class ExperimentDesign:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """An experiment as the registry last told it; `message` is carried for reports, not looked into."""
+    """An experiment as the registry last told it; `message` is carried for reports, not looked into.
+
+    `arms_revision`: of the routing that gave the arms their present weights; 0: not known.
+    """
 
     experiment_id: str
     arms: tuple[Arm, ...]
@@ -83,6 +87,7 @@ class Experiment:
     phase_revision: int
     phase_started_at: datetime | None
     design: ExperimentDesign
+    arms_revision: int = 0
     canary_users: int = 20
     canary_at_least: timedelta = timedelta()
     holdout_guards: tuple[Guard, ...] = ()
@@ -112,6 +117,9 @@ class Exposure:
     served_at: datetime
     latency: timedelta
     abstained: bool
+    blocked: bool = False
+    tokens: float | None = None
+    microdollars: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,13 +148,17 @@ class Person:
     groundedness: float | None = None
     citation_precision: float | None = None
     before: float | None = None
+    blocked: float = 0.0
+    cost: Cost | None = None
 
     def value(self, metric: str) -> float | None:
-        """The person's value of a metric; None for a metric that is not measured here."""
+        """The person's value of a metric; None for one that is not measured here, or has no unit of its own: cost."""
         if metric == "answered":
             return 1.0 - self.abstained
         if metric == "abstention":
             return self.abstained
+        if metric == "block_rate":
+            return self.blocked
         found: Mapping[str, float | None] = {
             "satisfaction": self.satisfaction,
             "groundedness": self.groundedness,
@@ -158,15 +170,22 @@ class Person:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exposed:
-    """Everybody exposed in a phase; `mixed`: arm -> people who saw it and another, who are left out."""
+    """Everybody exposed in a phase; `mixed`: arm -> people who saw it and another, who are left out.
+
+    `dealt`: revision of the routing -> arm -> people, mixed ones too, whom that routing dealt their first answer.
+    """
 
     people: Sequence[Person]
     mixed: Mapping[str, int] = field(default_factory=dict)
+    dealt: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmSummary:
-    """An arm as measured. The difference is to the control, with its interval or sequence."""
+    """An arm as measured. The difference is to the control, with its interval or sequence.
+
+    `unmeasured`: guards that nothing was measured for.
+    """
 
     arm: str
     exposed: int
@@ -178,6 +197,7 @@ class ArmSummary:
     probability_best: float = 0.0
     guards: Mapping[str, float] = field(default_factory=dict)
     mixed: int = 0
+    unmeasured: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

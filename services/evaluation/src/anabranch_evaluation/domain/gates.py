@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from anabranch_evaluation.domain.comparison import Difference, difference, pairs_of
+from anabranch_evaluation.domain.costs import Prices, in_one_unit
 from anabranch_evaluation.domain.golden import GoldenSet
 from anabranch_evaluation.domain.runs import ANSWER_METRICS, RETRIEVAL_METRICS, SMALLEST_SLICE, Run
 from anabranch_evaluation.domain.statistics import GateMode
@@ -31,6 +32,7 @@ class GateSpec:
     detectable: float = 0.0
     worst_slice: float = 0.05
     latency_ratio: float = 1.5
+    cost_ratio: float = 0.0
 
     @property
     def fault(self) -> str:
@@ -46,8 +48,8 @@ class GateSpec:
 
     @property
     def answers(self) -> bool:
-        """The metric needs answers, not only a search."""
-        return self.metric in ANSWER_METRICS
+        """What is asked for needs answers, not only a search."""
+        return self.metric in ANSWER_METRICS or self.cost_ratio > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +126,34 @@ def judge_latency(spec: GateSpec, dataset: str, pairs: Sequence[tuple[float, flo
         low=after - before,
         high=after - before,
         questions=len(pairs),
+    )
+
+
+def judge_cost(spec: GateSpec, golden: GoldenSet, baseline: Run, candidate: Run, *, prices: Prices) -> Check:
+    """The condition on the mean cost of an answer, over the questions that both runs measured it for."""
+    both = [
+        (first, second)
+        for key in sorted(set(baseline.questions) & set(candidate.questions))
+        if (first := prices.cost(baseline.questions[key].usage)) is not None
+        and (second := prices.cost(candidate.questions[key].usage)) is not None
+    ]
+    if not both:
+        reason = "not measured: no answer of both variants tells how many tokens it took"
+        return Check(name="cost", dataset=golden.name, passed=False, reason=reason)
+    unit, (old, new) = in_one_unit([one for one, _ in both], [two for _, two in both])
+    before, after = float(np.mean(old)), float(np.mean(new))
+    whole = difference(list(zip(old, new, strict=True)), name="cost", alpha=spec.alpha).statistic
+    return Check(
+        name="cost",
+        dataset=golden.name,
+        passed=after <= before * spec.cost_ratio,
+        reason=f"{after:.4g} {unit} an answer against {before:.4g}, at most {spec.cost_ratio:g} times is allowed",
+        baseline=before,
+        candidate=after,
+        difference=after - before,
+        low=whole.low,
+        high=whole.high,
+        questions=len(both),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from anabranch_evaluation.domain.costs import Usage
 from anabranch_evaluation.domain.golden import GoldenSet
 from anabranch_evaluation.domain.statistics import mean_interval
 
@@ -40,10 +41,11 @@ class Variant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """One question's scores, higher is better, and how long its search took."""
+    """One question's scores, higher is better, how long its search took, and what its answer took, if it has one."""
 
     scores: Mapping[str, float]
     latency: timedelta
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

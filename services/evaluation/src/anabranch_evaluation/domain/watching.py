@@ -15,11 +15,10 @@ from anabranch_evaluation.domain.experiments import (
     Decision,
     Experiment,
     Exposed,
-    Guard,
-    Person,
     Phase,
     Verb,
 )
+from anabranch_evaluation.domain.guarding import guards_of
 from anabranch_evaluation.domain.statistics import (
     Bandit,
     Design,
@@ -33,8 +32,6 @@ from anabranch_evaluation.domain.statistics import (
     cuped,
     decide,
     fraction,
-    mean_guard,
-    quantile_ratio_guard,
     sample_ratio,
     whole_shares,
 )
@@ -42,7 +39,6 @@ from anabranch_evaluation.domain.statistics import (
 WHOLE: Final = 10_000
 WORTH_MOVING: Final = 500
 """Hundredths of a percent by which some arm's share must move before traffic is moved: every move mixes some people."""
-_LESS_IS_BETTER: Final = frozenset({"abstention"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,18 +92,20 @@ def read(
     looks: Sequence[float] = (),
     stopped: Collection[str] = (),
     before: float = 1.0,
+    weights: Mapping[int, Mapping[str, int]] | None = None,
 ) -> Reading:
     """What the phase amounts to.
 
     `looks`: the shares of the horizon at the looks taken, the present one last if one is due. `stopped`: arms already
-    told to stop. `before`: the sample-ratio p-value of the look before.
+    told to stop. `before`: the least sample-ratio p-value of the looks before. `weights`: revision of the routing ->
+    the arms' weights in it; who was dealt by a routing that is not there is not tested for the split.
     """
     samples = samples_of(experiment, exposed)
     live = [arm for arm in experiment.arms if not arm.stopped and arm.name not in stopped]
     treatments = [arm.name for arm in live if not arm.control]
-    readings = {name: _guards(experiment, exposed.people, name) for name in treatments}
+    readings = {name: guards_of(experiment, exposed.people, name) for name in treatments}
     summaries = _summaries(experiment, exposed, samples, treatments=treatments, readings=readings, looks=looks)
-    ratio = _sample_ratio(experiment, exposed, before)
+    ratio = _sample_ratio(exposed, weights or {}, before)
     nothing = Reading(
         arms=summaries, sample_ratio_p_value=ratio, verb=None, arm="", weights={}, reason="nothing follows yet"
     )
@@ -123,7 +121,7 @@ def read(
             return _bandit(experiment, {arm.name: samples[arm.name] for arm in live}, nothing, now, everybody)
         case Phase.RUNNING:
             return _running(experiment, samples, treatments, nothing, looks=looks, now=now, people=everybody)
-    return replace(nothing, reason="the holdout's guards hold")
+    return replace(nothing, reason=f"the holdout's guards hold{_unmeasured(nothing)}")
 
 
 def _harm(nothing: Reading, readings: Mapping[str, Mapping[str, GuardReading]]) -> Reading | None:
@@ -172,8 +170,17 @@ def _canary(
     if experiment.phase_started_at is not None and now - experiment.phase_started_at < experiment.canary_at_least:
         return replace(nothing, reason=f"it goes on for at least {experiment.canary_at_least}")
     return replace(
-        nothing, verb=Verb.CANARY_PASSED, arm=treatments[0], reason=f"{people} people were exposed, no guard breached"
+        nothing,
+        verb=Verb.CANARY_PASSED,
+        arm=treatments[0],
+        reason=f"{people} people were exposed, no guard breached{_unmeasured(nothing)}",
     )
+
+
+def _unmeasured(reading: Reading) -> str:
+    """What no guard could look at, for people; empty when all could."""
+    found = sorted({metric for one in reading.arms for metric in one.unmeasured})
+    return f"; not measured: {', '.join(found)}" if found else ""
 
 
 def _running(
@@ -229,40 +236,17 @@ def _over(experiment: Experiment, now: datetime) -> bool:
     return longest is not None and began is not None and now - began >= longest
 
 
-def _sample_ratio(experiment: Experiment, exposed: Exposed, before: float) -> float:
-    """The p-value; 1 for a bandit, whose shares move on purpose."""
-    if experiment.design.mode is None and experiment.phase is Phase.RUNNING:
-        return 1.0
-    counts = {arm.name: sum(one.arm == arm.name for one in exposed.people) for arm in experiment.arms if arm.weight}
-    weights = {arm.name: float(arm.weight) for arm in experiment.arms}
-    # Once an arm is stopped the others' weights are new, and who came before is not told apart here.
-    if any(arm.stopped for arm in experiment.arms) or not any(weights.values()):
-        return 1.0
-    return sample_ratio([Split(counts=counts, weights=weights)], before=before).p_value
+def _sample_ratio(exposed: Exposed, weights: Mapping[int, Mapping[str, int]], before: float) -> float:
+    """The p-value over all stretches of the phase, each against the weights that dealt in it.
 
-
-def _guards(experiment: Experiment, people: Sequence[Person], arm: str) -> dict[str, GuardReading]:
-    found = {guard.metric: _guard(guard, people, experiment.control.name, arm) for guard in experiment.guards}
-    return {metric: reading for metric, reading in found.items() if reading is not None}
-
-
-def _guard(guard: Guard, people: Sequence[Person], control: str, arm: str) -> GuardReading | None:
-    first, second = (
-        [value for one in people if one.arm == name and (value := one.value(guard.metric)) is not None]
-        for name in (control, arm)
-    )
-    if not first or not second:
-        return None
-    if guard.metric == "latency_p95":
-        return quantile_ratio_guard(first, second, max_ratio=guard.max_ratio) if guard.max_ratio else None
-    if not guard.max_loss:
-        return None
-    return mean_guard(
-        Sample.of(first),
-        Sample.of(second),
-        max_loss=guard.max_loss,
-        higher_is_better=guard.metric not in _LESS_IS_BETTER,
-    )
+    People count once, by their first answer: whoever comes back after the weights moved was dealt before.
+    """
+    splits = [
+        Split(counts=counts, weights={arm: float(weight) for arm, weight in weights[revision].items()})
+        for revision, counts in sorted(exposed.dealt.items())
+        if any(weights.get(revision, {}).values())
+    ]
+    return sample_ratio(splits, before=before).p_value
 
 
 def _summaries(
@@ -284,6 +268,11 @@ def _summaries(
             mean=sample.mean,
             guards={metric: reading.value for metric, reading in readings.get(arm.name, {}).items()},
             mixed=exposed.mixed.get(arm.name, 0),
+            unmeasured=[
+                guard.metric
+                for guard in experiment.guards
+                if arm.name in readings and guard.metric not in readings[arm.name]
+            ],
         )
         if not arm.control and control.count and sample.count:
             if experiment.phase is Phase.RUNNING and experiment.design.mode is not None and arm.name in treatments:

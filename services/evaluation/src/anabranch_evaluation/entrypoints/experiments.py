@@ -10,10 +10,12 @@ from google.protobuf.duration_pb2 import Duration
 from anabranch.evaluation.v1 import events_pb2 as events
 from anabranch.feedback.v1.events_pb2 import RatingGiven
 from anabranch.gateway.v1.events_pb2 import AnswerServed
+from anabranch.generation.v1 import generation_service_pb2 as generation
 from anabranch.registry.v1 import lineage_pb2, loop_pb2
 from anabranch.upstream.v1 import feedback_pb2 as upstream
 from anabranch_evaluation.application.observing import Context, ScoredAnswer, Served
 from anabranch_evaluation.domain import satisfaction
+from anabranch_evaluation.domain.costs import usage_of
 from anabranch_evaluation.domain.experiments import (
     Arm,
     ArmSummary,
@@ -76,6 +78,7 @@ def experiment_from(message: lineage_pb2.Experiment) -> Experiment:
         phase=_PHASES[message.phase],
         phase_revision=message.phase_revision,
         phase_started_at=started,
+        arms_revision=_arms_revision(message),
         design=ExperimentDesign(
             mode=_MODES.get(design.mode, Mode.ANYTIME),
             metric=design.metric or "satisfaction",
@@ -116,6 +119,7 @@ def served_from(message: AnswerServed) -> Served:
             served_at=served_at,
             latency=message.timings.total.ToTimedelta(),
             abstained=message.abstained,
+            blocked=message.finish_reason == generation.FINISH_REASON_BLOCKED,
         )
     return Served(
         tenant=message.tenant,
@@ -133,6 +137,12 @@ def served_from(message: AnswerServed) -> Served:
         cited=[one.text for one in message.citations if one.text],
         latency=message.timings.total.ToTimedelta(),
         exposure=exposure,
+        usage=usage_of(
+            prompt_tokens=message.usage.prompt_tokens,
+            completion_tokens=message.usage.completion_tokens,
+            model=message.model,
+            backend=message.backend,
+        ),
     )
 
 
@@ -185,6 +195,7 @@ def summary_message(one: ArmSummary) -> events.ArmSummary:
         probability_best=one.probability_best,
         guards=dict(one.guards),
         mixed_users=one.mixed,
+        unmeasured_guards=one.unmeasured,
     )
 
 
@@ -198,6 +209,7 @@ def support_message(one: Support, chunk_id: str = "") -> events.SentenceSupport:
 def scored_message(scored: ScoredAnswer) -> events.AnswerScored:
     """An answer's live scores."""
     served, latency = scored.served, Duration()
+    paid = scored.cost.microdollars if scored.cost is not None else None
     latency.FromTimedelta(served.latency)
     return events.AnswerScored(
         tenant=served.tenant,
@@ -213,9 +225,18 @@ def scored_message(scored: ScoredAnswer) -> events.AnswerScored:
             for one in scored.found.sentences
         ],
         latency=latency,
+        cost_microdollars=round(paid or 0),
+        has_cost=paid is not None,
         scorer_version=scored.found.version,
         scored_at=timestamp(scored.scored_at),
     )
+
+
+def _arms_revision(message: lineage_pb2.Experiment) -> int:
+    """Of the routing that dealt by these weights. Where none was told: that of the phase, if no arm was stopped."""
+    if message.arms_revision or any(arm.stopped for arm in message.arms):
+        return message.arms_revision
+    return message.phase_revision
 
 
 def _guard(message: loop_pb2.GuardMetric) -> Guard:

@@ -141,6 +141,7 @@ def spec_from(message: loop_pb2.GateSpec) -> GateSpec:
         detectable=message.detectable,
         worst_slice=message.worst_slice or 0.05,
         latency_ratio=message.latency_ratio or 1.5,
+        cost_ratio=message.cost_ratio,
     )
 
 

@@ -43,12 +43,16 @@ def passage(document_id: str, text: str = "", *, chunk: int = 0) -> retrieval.Pa
 
 @dataclass
 class Neighbours:
-    """`ranked`: (reranker, query) -> document ids, best first. `refuses`: rerankers that cannot be applied."""
+    """`ranked`: (reranker, query) -> document ids, best first. `refuses`: rerankers that cannot be applied.
+
+    An answer takes ten prompt tokens a passage, and says so where `counts_tokens`.
+    """
 
     variants: dict[str, registry_events.Variant] = field(default_factory=dict)
     ranked: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     refuses: set[str] = field(default_factory=set)
     generation: int = 7
+    counts_tokens: bool = True
     asked: int = 0
     _server: Server | None = None
 
@@ -69,7 +73,7 @@ class Neighbours:
                     name="anabranch.retrieval.v1.RetrievalService",
                 ),
                 Servicer(
-                    _Generation(),  # type: ignore[abstract]  # the decorator gives the rest
+                    _Generation(self),  # type: ignore[abstract]  # the decorator gives the rest
                     add=generation_grpc.add_GenerationServiceServicer_to_server,
                     name="anabranch.generation.v1.GenerationService",
                 ),
@@ -132,6 +136,9 @@ class _Retrieval(retrieval_grpc.RetrievalServiceServicer):
 
 @_others_absent
 class _Generation(generation_grpc.GenerationServiceServicer):
+    def __init__(self, world: Neighbours) -> None:
+        self._world = world
+
     async def Generate(  # noqa: N802  the contract's signature
         self,
         request: generation.GenerateRequest,
@@ -139,7 +146,13 @@ class _Generation(generation_grpc.GenerationServiceServicer):
     ) -> AsyncIterator[generation.GenerateResponse]:
         text = request.passages[0].text if request.passages else ""
         yield generation.GenerateResponse(delta=text)
-        yield generation.GenerateResponse(generated=generation.Generated(abstained=not text))
+        usage = generation.Usage(prompt_tokens=10 * len(request.passages), completion_tokens=4)
+        end = generation.Generated(
+            abstained=not text,
+            usage=usage if self._world.counts_tokens else None,
+            backend="extractive",
+        )
+        yield generation.GenerateResponse(generated=end)
 
 
 @_others_absent
