@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from anabranch_bus.marks import Gate, Mark, Marks
 
 
@@ -40,6 +42,19 @@ def test_without_a_folder_nothing_is_kept_and_nothing_fails() -> None:
 def test_a_folder_that_cannot_be_written_does_not_stop_the_work(tmp_path: Path) -> None:
     (tmp_path / "g").write_text("in the way")
     assert marks(tmp_path).found is None
+
+
+@pytest.mark.parametrize(("size", "piece"), [(1, 1), (32, 1), (33, 5), (500, 22), (1_000, 31), (8_192, 90)])
+def test_many_suspects_are_handled_in_pieces_of_the_root_and_few_one_by_one(size: int, piece: int) -> None:
+    assert Mark(first=7, last=6 + size, times=1).piece == piece
+
+
+def test_only_a_record_that_is_handled_by_itself_is_charged_with_an_end() -> None:
+    batch = Mark(first=0, last=499, times=1)
+    piece = batch.over(22, 43)
+    single = piece.over(30, 30)
+    assert piece == Mark(first=22, last=43, times=1)
+    assert (single, single.over(30, 30).times) == (Mark(first=30, last=30, times=2), 3)
 
 
 async def test_who_is_alone_is_alone() -> None:

@@ -139,6 +139,50 @@ async def test_a_record_that_kills_the_process_three_times_is_dead_unread_and_it
     assert set(workers.done()) == set(texts) - {"kill"}
 
 
+@pytest.mark.slow
+async def test_a_record_of_a_large_batch_that_kills_the_process_is_dead_after_four_ends_and_its_neighbours_live(
+    workers: Workers,
+) -> None:
+    texts = [f"text {n}" for n in range(400)]
+    texts[311] = "kill"
+    await workers.produce(*texts)
+    for _ in range(4):
+        worker = workers.start(max_records=500)
+        assert await asyncio.to_thread(worker.wait, 20) == -signal.SIGKILL
+    worker = workers.start(max_records=500)
+
+    async def all_committed() -> bool:
+        return await workers.committed() == len(texts)
+
+    await poll_until(all_committed, deadline=20)
+    assert worker.poll() is None
+    (letter,) = await workers.dead()
+    assert (letter.cause, letter.offset) == (Cause.KILLED, 311)
+    assert set(workers.done()) == set(texts) - {"kill"}
+
+
+@pytest.mark.slow
+async def test_a_large_batch_that_was_killed_from_outside_is_soon_through(workers: Workers) -> None:
+    texts = [f"text {n}" for n in range(400)]
+    worker = workers.start(max_records=500, pace=0.2)
+    await workers.produce("slow", *texts)
+    await poll_until(lambda: "begun slow" in workers.done(), deadline=20)
+    # What came while the first was handled is one batch, or two.
+    await poll_until(lambda: len(workers.done()) > len(texts), deadline=20)
+    worker.kill()
+    worker.wait()
+    before = len(workers.done())
+    workers.start(max_records=500, pace=0.2)  # one by one it would take more than a minute
+
+    async def all_committed() -> bool:
+        return await workers.committed() == len(texts) + 1
+
+    await poll_until(all_committed, deadline=20)
+    again = workers.done()[before:]
+    assert set(again) <= {"begun slow", "slow", *texts}
+    assert await workers.dead() == []
+
+
 async def test_on_sigterm_the_batch_in_hand_is_finished_and_committed_and_the_exit_is_clean(workers: Workers) -> None:
     worker = workers.start(max_records=2)
     await workers.produce("slow 1", "slow 2", "slow 3", "slow 4")

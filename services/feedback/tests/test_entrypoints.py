@@ -103,6 +103,16 @@ async def test_give_says_at_once_what_is_wrong(start: Any) -> None:
     assert (await code_of(running.give(feedback(new_answer_id(), user_id="d"))))[0] is StatusCode.RESOURCE_EXHAUSTED
 
 
+@pytest.mark.parametrize("minutes", [-9, -3, 3, 9, 45])
+async def test_an_answer_of_a_gateway_whose_clock_differs_by_minutes_is_waited_for(
+    running: Running, minutes: int
+) -> None:
+    answer_id = new_answer_id(datetime.now(UTC) + timedelta(minutes=minutes))
+    assert (await running.give(feedback(answer_id))).state == pb.JOIN_STATE_WAITING
+    await running.bus.deliver(SERVED, [served(answer_id)])
+    assert [rating.answer_id for rating in await running.until_told(1)] == [answer_id]
+
+
 async def test_answers_are_found_by_document_and_person_page_by_page(running: Running) -> None:
     ids = [new_answer_id() for _ in range(5)]
     await running.bus.deliver(SERVED, [served(one, user_id=f"u{n % 2}") for n, one in enumerate(ids)])

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import grpc
 import pytest
@@ -157,6 +158,15 @@ class TestConversations:
         assert other.search_query == "Where is it?"
         remembered = gateway.downstream.generation.condense.requests[-1].history
         assert [turn.text for turn in remembered] == ["the offsite", "In the blue room."]
+
+    async def test_an_answers_id_tells_when_it_was_made_and_sorts_by_it(self, gateway: Gateway) -> None:
+        began = time.time()
+        async with client_of(gateway) as client:
+            ids = [(await client.ask(WHERE, corpus="handbook")).answer_id for _ in range(3)]
+        assert ids == sorted(ids)
+        for answer_id in ids:
+            assert UUID(answer_id).version == 7
+            assert began - 1 < (UUID(answer_id).int >> 80) / 1_000 < time.time() + 1
 
     async def test_a_session_survives_the_gateway(self, tmp_path: Path) -> None:
         async with running(tmp_path) as before, client_of(before) as client:

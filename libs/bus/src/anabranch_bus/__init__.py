@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from anabranch_bus.bus import Bus
 from anabranch_bus.dead_letters import Cause, DeadLetter
-from anabranch_bus.events import Encoded, Event, derived_id
+from anabranch_bus.events import Encoded, Event, derived_id, new_id
 from anabranch_bus.memory import MemoryBus
 from anabranch_bus.policy import Backoff, Policy
 from anabranch_bus.records import Batch, Outcome, Raw, Record, Unreadable
@@ -43,6 +43,7 @@ __all__ = [
     "Replayed",
     "Unreadable",
     "derived_id",
+    "new_id",
 ]
 
 # FastStream takes most of a second to import, which tests on a MemoryBus and most commands need not pay.

@@ -19,7 +19,7 @@ from typing_extensions import TypeVar
 from anabranch.topics import Topic
 from anabranch_observability import traceparent
 
-__all__ = ["Encoded", "Event", "derived_id", "record_id"]
+__all__ = ["Encoded", "Event", "derived_id", "new_id", "record_id"]
 
 CONTENT_TYPE: Final = "content-type"
 PROTOBUF: Final = "application/protobuf"
@@ -41,7 +41,8 @@ def record_id(topic: str, partition: int, offset: int) -> str:
     return str(uuid5(_NAMESPACE, f"{topic}\n{partition}\n{offset}"))
 
 
-def _new_id() -> str:
+def new_id() -> str:
+    """Return a new id (a UUID of version 7), which tells when it was made and sorts by it."""
     return str(uuid_utils.uuid7())
 
 
@@ -74,7 +75,7 @@ class Event(Generic[M]):
     topic: Topic[M]
     message: M
     key: str
-    event_id: str = field(default_factory=_new_id)
+    event_id: str = field(default_factory=new_id)
     caused_by: str = ""
     time: datetime = field(default_factory=_now)
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from typing import Final
 
 from grpc import StatusCode
 
-from anabranch_bus import Bus
+from anabranch_bus import Bus, new_id
 from anabranch_faults import Transient
 from anabranch_gateway.adapters.answers import BusAnswerRecord
 from anabranch_gateway.adapters.documents import BusDocumentChanges
@@ -72,6 +72,7 @@ def build(settings: Settings, *, bus: Bus) -> Service:
         sessions=sessions,
         record=record,
         gate=gate,
+        new_id=new_id,
         unrecorded=settings.unrecorded,
         exploration=settings.exploration,
     )

@@ -237,18 +237,22 @@ class Lane:
             async with self._owner.gate.enter(alone=False):
                 self._marks.begin(Mark(first=first, last=last, times=1))
                 return await self._engine.settle(batch)
-        if suspected.times >= self._settings.ends_before_dead and first == suspected.first:
+        ends = self._settings.ends_before_dead
+        if suspected.times >= ends and suspected.alone and first == suspected.first:
             await self._engine.settle_unread(batch[0], times=suspected.times)
         else:
             async with self._owner.gate.enter(alone=suspected.times > 1):
-                self._marks.begin(Mark(first=first, last=first, times=suspected.times + 1))
+                self._marks.begin(suspected.over(first, last))
                 await self._engine.settle(batch)
         return None
 
     def _cut(self) -> list[Raw]:
         if self._suspected is not None and self._queue[0].offset > self._suspected.last:
             self._suspected = None
-        most = 1 if self._suspected is not None else self.subscription.max_records
+        suspected, most = self._suspected, self.subscription.max_records
+        if suspected is not None:
+            # No piece reaches past the suspects: their neighbours are not to be slowed down with them.
+            most = min(most, suspected.piece, suspected.last - self._queue[0].offset + 1)
         batch: list[Raw] = []
         size = 0
         while self._queue and len(batch) < most:

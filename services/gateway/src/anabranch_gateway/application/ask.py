@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
 
 from anabranch_faults import Transient
 from anabranch_gateway.application.gate import Gate
@@ -67,7 +66,8 @@ class AskQuestion:
     """Answers questions.
 
     `unrecorded` tenants' answers are written down without content. Of the others, a share of `exploration` has two of
-    its passages change places.
+    its passages change places. `new_id` makes answers' ids, which tell when they were made: feedback on an old one that
+    nobody knows can then be refused at once.
     """
 
     routing: Routing
@@ -76,6 +76,7 @@ class AskQuestion:
     sessions: Sessions
     record: AnswerRecord
     gate: Gate
+    new_id: Callable[[], str]
     unrecorded: frozenset[str] = frozenset()
     exploration: float = 0.0
     clock: Callable[[], float] = time.perf_counter
@@ -88,7 +89,7 @@ class AskQuestion:
         """
         began = self.clock()
         labels = caller.claim(question.acl)
-        answer_id = str(uuid4())
+        answer_id = self.new_id()
         choice = self.routing.choose(
             tenant=caller.tenant,
             corpus=question.corpus,
