@@ -1,7 +1,6 @@
 """What the service knows about, with no transport in sight."""
 
 from anabranch_training.domain.dataset import build_ranking_dataset, propensities_of
-from anabranch_training.domain.fates import Fate
 from anabranch_training.domain.features import FEATURE_SET, RF1
 from anabranch_training.domain.judgments import GOLD, Judgment, RankingDataset, RankingRow
 from anabranch_training.domain.rerankers import LinearScore, TrainedReranker, TreeScore
@@ -11,7 +10,6 @@ __all__ = [
     "FEATURE_SET",
     "GOLD",
     "RF1",
-    "Fate",
     "Judgment",
     "LinearScore",
     "RankingDataset",

@@ -30,7 +30,8 @@ class TreeScore:
 class TrainedReranker:
     """A model, how it was chosen and what it reached. Deterministic: same data set and seed, same model.
 
-    Metrics are of the held-out rows under a model that saw none of them; the model itself learned from all rows.
+    Metrics are of rows under a model that saw none of them; the model itself learned from all rows. `declined` says why
+    it is not worth a place before people: where it is empty, labels it had not seen bear it out.
     """
 
     algorithm: str
@@ -39,3 +40,4 @@ class TrainedReranker:
     score: LinearScore | TreeScore
     parameters: Mapping[str, str]
     metrics: Mapping[str, float]
+    declined: str = ""

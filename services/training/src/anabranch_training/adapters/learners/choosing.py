@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,14 +15,16 @@ from anabranch_training.domain import FEATURE_SET, RF1, LinearScore, RankingData
 
 __all__ = ["score_rows", "train_reranker"]
 
-_RIDGES: Final = (1000.0, 300.0, 100.0, 20.0, 5.0)
+_RIDGES: Final = (300.0, 100.0, 30.0, 10.0, 3.0)
 """From nearly the present order to nearly what the labels say."""
-_USUAL: Final = 20.0
-"""Taken unless another is better by a standard error: on few noisy pairs the best of five is mostly luck."""
+_USUAL: Final = 10.0
+"""Taken where labels are few: what a choice among others would gain there is less than the luck in it."""
 _FOLDS: Final = 5
 _MANY: Final = 10_000
 """Rows from which on trees are tried: below, they learn the noise."""
 _FEWEST_QUESTIONS: Final = 5
+_SURE: Final = 2.0
+"""Standard errors by which labels that were not seen must be likelier under a model than under the present order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +44,6 @@ class _Reached:
     def value(self) -> float:
         return float(self.right.sum() / self.whole.sum()) if self.whole.sum() else 0.5
 
-    def lead_over(self, other: _Reached) -> tuple[float, float]:
-        """How much better this is, and the standard error of that; questions are independent, their pairs are not."""
-        total = float(self.whole.sum()) or 1.0
-        lead = self.value - other.value
-        spread = self.right - other.right - lead * self.whole
-        return lead, float(np.sqrt((spread**2).sum())) / total
-
 
 def train_reranker(
     dataset: RankingDataset, *, feature_names: tuple[str, ...] = RF1, seed: int = 0, reverse: bool = False
@@ -67,12 +62,19 @@ def train_reranker(
     if everything.labels.min() > 0.5 or everything.labels.max() <= 0.5:  # noqa: PLR2004  the middle
         raise Invalid("has one label only", field="dataset", reason="ONE_LABEL")
     many = len(rows) >= _MANY
+    trial = _Trial(inside, seed=seed)
     # Trees are bound to "more of a match is never worse": a drill cannot turn them round.
-    ways = _ways(feature_names, noise=dataset.noise, seed=seed, trees_too=many and not reverse, signs=not reverse)
-    reached = {way.name: _cross_validated(way, inside, seed=seed, many=many) for way in ways}
-    chosen = _chosen(ways, reached, margin=0.0 if many else 1.0)
+    ways = _ways(feature_names, noise=dataset.noise, seed=seed, many=many, trees_too=not reverse, signs=not reverse)
+    reached = {way.name: trial.reached(way, many=many) for way in ways}
+    # The first of those that are as good.
+    chosen = max(ways, key=lambda way: reached[way.name].value)
     kind = "ndcg10" if many else "concordance"
+    present = _Way(name="before", fit=_straight(feature_names, ridge=_USUAL, noise=dataset.noise, only=True))
+    usual = next(way for way in ways if way.name == f"ridge {_USUAL:g}")
+    before = trial.reached(present, many=many)
+    gain, error = trial.borne_out(usual, present, noise=dataset.noise)
     metrics = {f"cv_{kind}.{name}": found.value for name, found in reached.items()}
+    metrics |= {f"cv_{kind}.before": before.value, "cv_log_likelihood.gain": gain, "cv_log_likelihood.error": error}
     metrics |= _held_out(chosen, inside, dataset, feature_names, reverse=reverse)
     score = chosen.fit(everything)
     return TrainedReranker(
@@ -82,6 +84,7 @@ def train_reranker(
         score=score,
         parameters={"way": chosen.name, "seed": str(seed), "reverse": str(reverse).lower(), "folds": str(_FOLDS)},
         metrics=metrics,
+        declined="" if reverse else _declined(gain, error, ahead=not many or reached[chosen.name].value > before.value),
     )
 
 
@@ -90,35 +93,69 @@ def score_rows(score: LinearScore | TreeScore, features: Floats) -> Floats:
     return linear.scores(score, features) if isinstance(score, LinearScore) else trees.scores(score, features)
 
 
-def _ways(names: tuple[str, ...], *, noise: float, seed: int, trees_too: bool, signs: bool) -> list[_Way]:
-    def straight(ridge: float) -> Callable[[Table], LinearScore]:
-        return lambda table: linear.fit(table, names, ridge=ridge, noise=noise, signs=signs)
-
-    ways = [_Way(name=f"ridge {ridge:g}", fit=straight(ridge)) for ridge in _RIDGES]
-    return [*ways, _Way(name="lambdamart", fit=lambda table: trees.fit(table, names, seed=seed))] if trees_too else ways
-
-
-def _chosen(ways: list[_Way], reached: Mapping[str, _Reached], *, margin: float) -> _Way:
-    usual = next(way for way in ways if way.name == f"ridge {_USUAL:g}")
-    best = max(ways, key=lambda way: reached[way.name].value)
-    lead, error = reached[best.name].lead_over(reached[usual.name])
-    return best if lead > margin * error else usual
+def _straight(
+    names: tuple[str, ...], *, ridge: float, noise: float, signs: bool = True, only: bool = False
+) -> Callable[[Table], LinearScore]:
+    return lambda table: linear.fit(
+        table, names, ridge=ridge, noise=noise, signs=signs, only=linear.PRIOR if only else ""
+    )
 
 
-def _cross_validated(way: _Way, table: Table, *, seed: int, many: bool) -> _Reached:
-    # nDCG needs most of a question's candidates labelled; of a handful, only pairs can be compared.
-    questions = int(table.questions.max()) + 1
-    fold = np.random.default_rng(seed).permutation(questions) % _FOLDS
-    right, whole = [], []
-    for number in range(_FOLDS):
-        out = fold[table.questions] == number
-        rest = table.where(~out)
-        model, left = way.fit(rest), table.where(out)
-        told = score_rows(model, left.features)
-        good, all_of_it = left.gain(told) if many else left.concordance(told)
-        right.append(good)
-        whole.append(all_of_it)
-    return _Reached(right=np.concatenate(right), whole=np.concatenate(whole))
+def _ways(names: tuple[str, ...], *, noise: float, seed: int, many: bool, trees_too: bool, signs: bool) -> list[_Way]:
+    ways = [
+        _Way(name=f"ridge {ridge:g}", fit=_straight(names, ridge=ridge, noise=noise, signs=signs))
+        for ridge in (_RIDGES if many else (_USUAL,))
+    ]
+    if many and trees_too:
+        ways.append(_Way(name="lambdamart", fit=lambda table: trees.fit(table, names, seed=seed)))
+    return ways
+
+
+class _Trial:
+    """Cross-validation over questions; each way is fitted once for each part."""
+
+    def __init__(self, table: Table, *, seed: int) -> None:
+        questions = int(table.questions.max()) + 1
+        parts = np.random.default_rng(seed).permutation(questions)[table.questions] % _FOLDS
+        self._parts = [(table.where(parts != part), table.where(parts == part)) for part in range(_FOLDS)]
+        self._fits: dict[str, list[LinearScore | TreeScore]] = {}
+
+    def fits(self, way: _Way) -> list[LinearScore | TreeScore]:
+        if way.name not in self._fits:
+            self._fits[way.name] = [way.fit(rest) for rest, _ in self._parts]
+        return self._fits[way.name]
+
+    def reached(self, way: _Way, *, many: bool) -> _Reached:
+        # nDCG needs most of a question's candidates labelled; of a handful, only pairs can be compared.
+        found = []
+        for score, (_, left) in zip(self.fits(way), self._parts, strict=True):
+            told = score_rows(score, left.features)
+            found.append(left.gain(told) if many else left.concordance(told))
+        right, whole = (np.concatenate(some) for some in zip(*found, strict=True))
+        return _Reached(right=right, whole=whole)
+
+    def borne_out(self, way: _Way, other: _Way, *, noise: float) -> tuple[float, float]:
+        """How much likelier labels are under a model that did not see them than under another; the error of that.
+
+        Mean over judgments, in nats. Questions are independent of each other, the judgments of one are not.
+        """
+        gained, judged = [], 0
+        for model, against, (_, left) in zip(self.fits(way), self.fits(other), self._parts, strict=True):
+            if isinstance(model, LinearScore) and isinstance(against, LinearScore):
+                ahead, behind = (linear.log_likelihood(one, left, noise=noise) for one in (model, against))
+                gained.append(np.bincount(left.questions, weights=ahead - behind))
+                judged += len(left.labels)
+        by_question = np.concatenate(gained)
+        return float(by_question.sum()) / judged, float(by_question.std() * np.sqrt(len(by_question))) / judged
+
+
+def _declined(gain: float, error: float, *, ahead: bool) -> str:
+    if gain <= _SURE * error:
+        return (
+            f"nothing to gain: labels that were not learned from are {gain:+.4f} nats likelier each than under the "
+            f"present order, give or take {error:.4f}; more than {_SURE:g} times that was needed"
+        )
+    return "" if ahead else "nothing to gain: on questions that were not learned from, the present order is as good"
 
 
 def _held_out(
