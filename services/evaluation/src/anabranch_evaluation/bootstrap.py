@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import asyncio
 
+from grpc import StatusCode
+
 from anabranch_bus import Bus
 from anabranch_evaluation.adapters.answers import SqlAnswerLog
 from anabranch_evaluation.adapters.attic import SqlAttic
 from anabranch_evaluation.adapters.gates import SqlGates
 from anabranch_evaluation.adapters.golden_sets import SqlGoldenSets
+from anabranch_evaluation.adapters.judge import HttpJudge
 from anabranch_evaluation.adapters.judging import LibraryJudge
 from anabranch_evaluation.adapters.neighbours import GrpcSearch, GrpcVariants, GrpcWriter
 from anabranch_evaluation.adapters.observations import SqlObservations
 from anabranch_evaluation.adapters.runs import SqlRuns
+from anabranch_evaluation.adapters.vectors import GrpcVectors
+from anabranch_evaluation.adapters.waiting import SqlVerdicts, SqlWaitingAnswers
 from anabranch_evaluation.application.datasets import KeepGoldenSets
 from anabranch_evaluation.application.gating import DecideGates
+from anabranch_evaluation.application.judging import AskJudge, JudgeAnswers
 from anabranch_evaluation.application.keeping import DropOld, TendRuns
 from anabranch_evaluation.application.observing import ObserveAnswers
 from anabranch_evaluation.application.reading import ReadRuns
 from anabranch_evaluation.application.running import RunVariant
+from anabranch_evaluation.application.scoring import ScoreAnswers
 from anabranch_evaluation.application.watching import WatchExperiments
 from anabranch_evaluation.domain.costs import Price, Prices
 from anabranch_evaluation.domain.experiments import Decision
+from anabranch_evaluation.domain.judging import Judgment
 from anabranch_evaluation.entrypoints import kafka, rpc
 from anabranch_evaluation.settings import Settings
 from anabranch_observability import counter, get_logger
@@ -43,7 +51,16 @@ def database_of(url: str) -> Database:
 def build(settings: Settings, *, bus: Bus) -> Service:
     """Wire the service; start nothing."""
     database = database_of(settings.database_url)
-    channels = {target: connect(target) for target in {settings.retrieval, settings.generation, settings.registry}}
+    targets = {settings.retrieval, settings.generation, settings.registry, settings.embedding} - {""}
+    channels = {target: connect(target) for target in targets}
+    score = ScoreAnswers(
+        vectors=GrpcVectors(channels[settings.embedding], database, version=settings.embedding_version)
+        if settings.embedding
+        else None,
+        missed=_missed,
+    )
+    judge, ask = _judge(settings, database)
+    relay = OutboxRelay(database, bus.publish_encoded)
     sets, runs = SqlGoldenSets(database), SqlRuns(database)
     search, variants = GrpcSearch(channels[settings.retrieval]), GrpcVariants(channels[settings.registry])
     run = RunVariant(
@@ -53,6 +70,7 @@ def build(settings: Settings, *, bus: Bus) -> Service:
         writer=GrpcWriter(channels[settings.generation]),
         variants=variants,
         judge=LibraryJudge(),
+        score=score,
         at_once=settings.questions_at_once,
     )
     prices = Prices(
@@ -69,8 +87,21 @@ def build(settings: Settings, *, bus: Bus) -> Service:
         delayed=_delayed,
         decided=_decided,
     )
-    kafka.register(
-        bus, decide=decide, watch=watch, observe=ObserveAnswers(log=answers, sample=settings.sample, prices=prices)
+    observe = ObserveAnswers(
+        log=answers,
+        sample=settings.sample,
+        prices=prices,
+        score=score,
+        judged=settings.judge_sample if ask is not None else 0.0,
+    )
+    kafka.register(bus, decide=decide, watch=watch, observe=observe)
+    # Also without a judge: what waited for one that is no longer configured is told, too.
+    judging = JudgeAnswers(
+        ask=ask,
+        answers=SqlWaitingAnswers(database, encode=kafka.encoded_judged),
+        judged=_judged,
+        delayed=_judging_delayed,
+        at_once=settings.judge_at_once,
     )
     tend = TendRuns(runs=runs, own=lambda: run.going, delayed=_tending_delayed)
     drop = DropOld(
@@ -80,7 +111,6 @@ def build(settings: Settings, *, bus: Bus) -> Service:
         dropped=_dropped,
         delayed=_tending_delayed,
     )
-    relay = OutboxRelay(database, bus.publish_encoded)
 
     async def disconnect() -> None:
         await asyncio.gather(*(channel.close() for channel in channels.values()))
@@ -97,15 +127,48 @@ def build(settings: Settings, *, bus: Bus) -> Service:
                     decide=decide,
                     watch=watch,
                     scored=answers.scored,
+                    score=score,
+                    judge=ask,
                 )
             )
         ],
+        errors={rpc.NoJudge: StatusCode.FAILED_PRECONDITION},
         larger_messages={"PutDataset": rpc.PUT_BYTES},
         starting=[database.migrate],
-        background=[relay.run, watch.run, tend.run, drop.run],
+        background=[relay.run, watch.run, tend.run, drop.run, judging.run],
         draining=[run.stop],
-        closing=[database.close, disconnect],
+        closing=[database.close, disconnect, *([judge.close] if judge is not None else [])],
     )
+
+
+def _judge(settings: Settings, database: Database) -> tuple[HttpJudge | None, AskJudge | None]:
+    if not settings.judge_url:
+        return None, None
+    judge = HttpJudge(
+        url=settings.judge_url,
+        model=settings.judge_model,
+        key=settings.judge_secret,
+        time=settings.judge_time,
+        at_once=settings.judge_at_once,
+    )
+    return judge, AskJudge(judge=judge, verdicts=SqlVerdicts(database), votes=settings.judge_votes)
+
+
+def _missed(problem: str) -> None:
+    counter(names.SCORED_WITHOUT_MEANING).inc()
+    log.warning(names.Log.MEANING_MISSED, problem=problem)
+
+
+def _judging_delayed(problem: str) -> None:
+    log.warning(names.Log.JUDGING_DELAYED, problem=problem)
+
+
+def _judged(judgment: Judgment | None) -> None:
+    outcome = "without"
+    if judgment is not None:
+        counter(names.JUDGE_PARSE_FAILURES).inc(judgment.parse_failures)
+        outcome = "unreadable" if not judgment.votes else "cached" if judgment.from_cache else "judged"
+    counter(names.JUDGED).labels(outcome=outcome).inc()
 
 
 def _delayed(experiment_id: str, problem: str) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from anabranch_runtime import ServiceSettings
@@ -41,6 +42,21 @@ class Settings(ServiceSettings):
     look_every: timedelta = Field(
         default=timedelta(seconds=1), gt=timedelta(), description="how often experiments are looked at"
     )
+    embedding: str = Field(default="", description="embedding: as retrieval; empty: answers are scored by words alone")
+    embedding_version: str = Field(default="", description="embedding version or alias; empty: that service's default")
+    judge_url: str = Field(
+        default="",
+        description="base url of the judge's OpenAI-compatible server, as in http://host:8000/v1; empty: no judge",
+    )
+    judge_model: str = Field(default="", description="the model that judges there")
+    judge_key: SecretStr = Field(default=SecretStr(""), description="bearer key of that server")
+    judge_key_file: Path | None = Field(default=None, description="or a file that holds it")
+    judge_votes: int = Field(default=4, ge=1, le=16, description="votes on an answer; every second in another order")
+    judge_time: timedelta = Field(
+        default=timedelta(seconds=20), gt=timedelta(), description="time that one call of the judge may take"
+    )
+    judge_at_once: int = Field(default=4, ge=1, le=64, description="calls of the judge at the same time")
+    judge_sample: float = Field(default=0.1, ge=0, le=1, description="share of the answers scored live that it judges")
 
     @property
     def database_url(self) -> str:
@@ -60,3 +76,28 @@ class Settings(ServiceSettings):
         if value and not value.startswith(("sqlite:", "postgresql:")):
             raise ValueError("a database url begins with sqlite: or postgresql:")
         return value
+
+    @field_validator("judge_url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("is not an http or https url, as in http://127.0.0.1:8000/v1")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Settings:
+        if bool(self.judge_url) != bool(self.judge_model):
+            raise ValueError("a judge needs ANABRANCH_EVALUATION_JUDGE_URL and ANABRANCH_EVALUATION_JUDGE_MODEL")
+        if self.judge_key_file is not None:
+            if self.judge_key.get_secret_value():
+                raise ValueError("ANABRANCH_EVALUATION_JUDGE_KEY and _JUDGE_KEY_FILE are both set: one key is needed")
+            if not self.judge_key_file.is_file():
+                raise ValueError(f"there is no file {self.judge_key_file} with the judge's key")
+        return self
+
+    @property
+    def judge_secret(self) -> str:
+        """The judge's key; empty: none."""
+        if self.judge_key_file is not None:
+            return self.judge_key_file.read_text(encoding="utf-8").strip()
+        return self.judge_key.get_secret_value()

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from anabranch_evaluation.adapters.tables import EXPOSURES, SCORES
+from anabranch_evaluation.adapters.tables import EXPOSURES, SCORES, WAITING
+from anabranch_evaluation.adapters.waiting import waiting_row
 from anabranch_evaluation.application.observing import ScoredAnswer
 from anabranch_evaluation.domain.experiments import Exposure
 from anabranch_evaluation.domain.scoring import Scores
@@ -26,9 +27,15 @@ class SqlAnswerLog:
         self._encode = encode
         self._insert: Any = postgresql.insert if database.dialect == "postgresql" else sqlite.insert
 
-    async def record(self, exposures: Sequence[tuple[Exposure, Scores | None]], scored: Sequence[ScoredAnswer]) -> None:
+    async def record(
+        self,
+        exposures: Sequence[tuple[Exposure, Scores | None]],
+        scored: Sequence[ScoredAnswer],
+        *,
+        waiting: Sequence[ScoredAnswer] = (),
+    ) -> None:
         """As in the port."""
-        if not exposures and not scored:
+        if not exposures and not scored and not waiting:
             return
         async with self._database.transaction() as tx:
             for exposure, found in sorted(exposures, key=lambda pair: (pair[0].tenant, pair[0].answer_id)):
@@ -51,6 +58,18 @@ class SqlAnswerLog:
                 statement = self._insert(SCORES).values(row).on_conflict_do_nothing().returning(SCORES.c.answer_id)
                 if (await tx.execute(statement)).first() is not None:
                     await Outbox.add(tx, event)
+            for one in sorted(waiting, key=lambda one: (one.served.tenant, one.served.answer_id)):
+                told = select(SCORES.c.answer_id).where(
+                    SCORES.c.tenant == one.served.tenant, SCORES.c.answer_id == one.served.answer_id
+                )
+                if (await tx.execute(told)).first() is None:
+                    row = waiting_row(one, self._encode(one).value)
+                    await tx.execute(self._insert(WAITING).values(row).on_conflict_do_nothing())
+
+    async def backlog(self) -> int:
+        """As in the port."""
+        async with self._database.reading() as tx:
+            return int(await tx.scalar(select(func.count()).select_from(WAITING)) or 0)
 
     async def scored(self, tenant: str, answer_id: str) -> bytes:
         """The AnswerScored that was told. Raises NotFound for an answer that was not sampled."""

@@ -72,6 +72,8 @@ class SqlRuns:
                 RUNS.c.variant_id == key.variant_id,
                 RUNS.c.corpus == key.corpus,
                 RUNS.c.answers == key.answers,
+                # What one kind of run knows nothing of cannot tell two of them apart.
+                *([RUNS.c.scorer == key.scorer] if key.answers else []),
                 RUNS.c.index_generation == index_generation,
                 RUNS.c.index_generation > 0,
                 RUNS.c.state == RunState.DONE.value,
@@ -133,6 +135,7 @@ def _run(row: Row[Any], *, scores: bytes | None = None) -> Run:
             variant_id=row.variant_id,
             corpus=row.corpus,
             answers=row.answers,
+            scorer=row.scorer if row.answers else "",
         ),
         state=RunState(row.state),
         started_at=row.started_at,

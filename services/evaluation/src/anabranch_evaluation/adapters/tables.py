@@ -53,6 +53,7 @@ RUNS: Final = Table(
     Column("variant_id", String(64), nullable=False),
     Column("corpus", String(128), nullable=False),
     Column("answers", Boolean(), nullable=False),
+    Column("scorer", String(160), nullable=False),
     Column("index_generation", BigInteger(), nullable=False),
     Column("state", String(16), nullable=False),
     Column("problem", Text(), nullable=False),

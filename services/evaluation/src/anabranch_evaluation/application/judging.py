@@ -115,9 +115,12 @@ class WaitingAnswers(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeAnswers:
-    """Judges the answers that wait, a few at a time. `judged` hears what came of each, `delayed` of outages."""
+    """Judges the answers that wait, a few at a time; without a judge it tells them as they are.
 
-    ask: AskJudge
+    `judged` hears what came of each, `delayed` of outages.
+    """
+
+    ask: AskJudge | None
     answers: WaitingAnswers
     judged: Callable[[Judgment | None], None]
     delayed: Callable[[str], None]
@@ -143,9 +146,9 @@ class JudgeAnswers:
         return len(taken)
 
     async def _judge(self, one: Waiting) -> None:
-        judgment = await self.ask.grade(one.question, one.answer, one.contexts)
+        judgment = None if self.ask is None else await self.ask.grade(one.question, one.answer, one.contexts)
         now = self.now()
-        if judgment is None and now - one.since < PATIENCE:
+        if judgment is None and self.ask is not None and now - one.since < PATIENCE:
             await self.answers.put_back(one, until=now + PAUSE)
         elif await self.answers.tell(one, judgment):
             self.judged(judgment)

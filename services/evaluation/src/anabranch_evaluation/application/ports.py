@@ -10,6 +10,7 @@ from typing import Protocol
 from anabranch_evaluation.domain.costs import Usage
 from anabranch_evaluation.domain.gates import Gate
 from anabranch_evaluation.domain.golden import GoldenEntry, GoldenQuestion, GoldenSet
+from anabranch_evaluation.domain.meaning import Meaning
 from anabranch_evaluation.domain.ranking import Found, Hit
 from anabranch_evaluation.domain.runs import Run, RunKey, Variant
 
@@ -117,5 +118,10 @@ class Judge(Protocol):
     ) -> Mapping[str, Mapping[str, float]]:
         """Question id -> metric -> score, for every question of `relevant`; one without a ranking scores 0."""
 
-    def answer(self, question: GoldenQuestion, written: Written, contexts: Sequence[str]) -> Mapping[str, float]:
-        """Metric -> score, of the metrics that are defined for the question."""
+    def texts(self, question: GoldenQuestion, written: Written, contexts: Sequence[str]) -> Sequence[str]:
+        """The texts whose meaning `answer` asks for."""
+
+    def answer(
+        self, question: GoldenQuestion, written: Written, contexts: Sequence[str], meaning: Meaning | None = None
+    ) -> Mapping[str, float]:
+        """Metric -> score, of the metrics that are defined for the question; `similarity` only with meaning."""

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from anabranch_evaluation.application.datasets import Clock, utc_now
 from anabranch_evaluation.application.ports import GoldenSets, Judge, Runs, Search, Variants, Writer
+from anabranch_evaluation.application.scoring import ScoreAnswers
 from anabranch_evaluation.domain.costs import Usage
 from anabranch_evaluation.domain.golden import GoldenQuestion, GoldenSet
 from anabranch_evaluation.domain.ranking import Found, ranking
@@ -35,6 +36,7 @@ class RunVariant:
     writer: Writer
     variants: Variants
     judge: Judge
+    score: ScoreAnswers = field(default_factory=ScoreAnswers)
     at_once: int = 4
     now: Clock = utc_now
     _tasks: set[asyncio.Task[Run]] = field(default_factory=set)
@@ -51,7 +53,8 @@ class RunVariant:
         """Begins a run that goes on by itself, or gives the finished one that says the same. Raises NotFound."""
         golden = await self.sets.latest(tenant, dataset)
         variant = await self.variants.variant(variant_id)
-        key = _key(golden, variant, corpus=corpus, answers=answers)
+        scorer = await self.score.version() if answers else ""
+        key = _key(golden, variant, corpus=corpus, scorer=scorer)
         known = await self.runs.done(key, index_generation=await self.search.generation(tenant, key.corpus))
         if known is not None:
             return known
@@ -63,7 +66,8 @@ class RunVariant:
 
     async def finished(self, golden: GoldenSet, variant: Variant, *, corpus: str = "", answers: bool = False) -> Run:
         """A finished run, made now or before over the same index. Raises RunFailed; Transient: a service is away."""
-        key = _key(golden, variant, corpus=corpus, answers=answers)
+        scorer = await self.score.version() if answers else ""
+        key = _key(golden, variant, corpus=corpus, scorer=scorer)
         known = await self.runs.done(key, index_generation=await self.search.generation(key.tenant, key.corpus))
         if known is not None:
             return known
@@ -181,8 +185,9 @@ class _Work:
             written = await self._use.writer.write(question=question.text, hits=found.hits, variant=self._variant)
             self.usage[question.question_id] = written.usage
             contexts = [hit.text for hit in found.hits]
+            meaning = await self._use.score.meaning(self._use.judge.texts(question, written, contexts))
             self.answers[question.question_id] = await asyncio.to_thread(
-                self._use.judge.answer, question, written, contexts
+                self._use.judge.answer, question, written, contexts, meaning
             )
 
 
@@ -194,12 +199,13 @@ def check_applied(variant: Variant, found: Found) -> None:
         )
 
 
-def _key(golden: GoldenSet, variant: Variant, *, corpus: str, answers: bool) -> RunKey:
+def _key(golden: GoldenSet, variant: Variant, *, corpus: str, scorer: str) -> RunKey:
     return RunKey(
         tenant=golden.tenant,
         dataset=golden.name,
         dataset_version=golden.version,
         variant_id=variant.variant_id,
         corpus=corpus or golden.corpus,
-        answers=answers,
+        answers=bool(scorer),
+        scorer=scorer,
     )

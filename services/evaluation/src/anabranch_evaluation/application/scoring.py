@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from anabranch_evaluation.domain.grounding import version_of
 from anabranch_evaluation.domain.meaning import Meaning, Vector
 from anabranch_evaluation.domain.scoring import Scores, score_answer, texts_of
 from anabranch_faults import Transient
@@ -55,6 +56,10 @@ class ScoreAnswers:
             self.missed(str(fault))
             meaning = None
         return await asyncio.to_thread(lambda: [_scored(one, meaning) for one in answers])
+
+    async def version(self) -> str:
+        """Of the scorer. Raises Transient."""
+        return version_of(None if self.vectors is None else await self.vectors.version())
 
     async def meaning(self, texts: Sequence[str]) -> Meaning | None:
         """What the texts mean; None where nothing is there to tell. Raises Transient."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from anabranch_evaluation.domain.golden import GoldenSet
-from anabranch_evaluation.domain.runs import SMALLEST_SLICE, Run, names_of
+from anabranch_evaluation.domain.runs import SCORER_METRICS, SMALLEST_SLICE, Run, names_of
 from anabranch_evaluation.domain.statistics import GateMode, GateStatistic, paired_gate
 from anabranch_faults import Conflict
 
@@ -56,7 +56,9 @@ def difference(
 def compare_runs(golden: GoldenSet, baseline: Run, candidate: Run) -> tuple[list[Difference], list[Difference]]:
     """Every metric and slice, and per metric the slice that lost most (of at least 20 questions).
 
-    Intervals are two-sided, 95 %. Raises Conflict when the runs are not over the same questions.
+    Intervals are two-sided, 95 %. What two versions of the scorer measured is not compared.
+
+    Raises Conflict when the runs are not over the same questions.
     """
     if baseline.key.dataset_version != candidate.key.dataset_version:
         raise Conflict(
@@ -66,6 +68,8 @@ def compare_runs(golden: GoldenSet, baseline: Run, candidate: Run) -> tuple[list
     found: list[Difference] = []
     worst: list[Difference] = []
     for name in names_of(baseline.questions):
+        if name in SCORER_METRICS and baseline.key.scorer != candidate.key.scorer:
+            continue
         pairs = pairs_of(baseline, candidate, name)
         found.append(difference(list(pairs.values()), name=name, alpha=0.025))
         slices = [

@@ -72,9 +72,9 @@ def stems(text: str) -> list[str]:
     return [_stem(word) for word in (found.lower() for found in _WORD.findall(text)) if word not in _STOP]
 
 
-def version(meaning: Meaning | None) -> str:
-    """Of the scorer: equal input and version, equal scores."""
-    return SCORER_VERSION if meaning is None else f"{SCORER_VERSION}+{meaning.version}"
+def version_of(embedding: str | None) -> str:
+    """Of the scorer with an embedding version, None for words alone: equal input and version, equal scores."""
+    return SCORER_VERSION if embedding is None else f"{SCORER_VERSION}+{embedding}"
 
 
 def groundedness(answer: str, contexts: Sequence[str], meaning: Meaning | None = None) -> Grounding:

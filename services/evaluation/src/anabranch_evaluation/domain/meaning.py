@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ class Meaning:
         # Products of 8-bit numbers sum up to whole numbers below 2 to the 24 for vectors of up to 1,040 numbers, which
         # 32-bit floats hold exactly, whatever order they are added in; longer vectors are added in 64 bits.
         kind = np.float32 if own.size <= 1_024 else np.float64  # noqa: PLR2004  the bound of the comment above
-        rows = np.stack([vector for _, vector in known]).astype(kind)
+        rows: NDArray[np.floating[Any]] = np.stack([vector for _, vector in known]).astype(kind)
         dots = (rows @ own.astype(kind)).astype(np.float64)
         norms = np.sqrt((rows * rows).sum(axis=1, dtype=np.float64)) * float(
             np.sqrt(np.square(own, dtype=np.int64).sum())

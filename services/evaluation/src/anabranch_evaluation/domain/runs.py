@@ -15,7 +15,9 @@ from anabranch_evaluation.domain.golden import GoldenSet
 from anabranch_evaluation.domain.statistics import mean_interval
 
 RETRIEVAL_METRICS: Final = ("ndcg@10", "mrr@10", "recall@10", "precision@5")
-ANSWER_METRICS: Final = ("em", "f1", "rouge_l", "chrf", "groundedness", "abstention")
+ANSWER_METRICS: Final = ("em", "f1", "rouge_l", "bleu", "chrf", "similarity", "groundedness", "abstention")
+SCORER_METRICS: Final = frozenset({"similarity", "groundedness"})
+"""Those that another version of the scorer gives another meaning."""
 DEPTH: Final = 10
 """Passages asked for at least, so that a metric at 10 has ten to look at."""
 SMALLEST_SLICE: Final = 20
@@ -50,7 +52,10 @@ class Scored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunKey:
-    """What a run is about: equal keys over the same index give equal scores, so one run serves all who ask."""
+    """What a run is about: equal keys over the same index give equal scores, so one run serves all who ask.
+
+    `scorer`: version of what scores the answers; empty where none are asked for.
+    """
 
     tenant: str
     dataset: str
@@ -58,6 +63,7 @@ class RunKey:
     variant_id: str
     corpus: str
     answers: bool = False
+    scorer: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from anabranch_evaluation.domain.grounding import (
     groundedness,
     relevance,
     sentences_of,
-    version,
+    version_of,
 )
 from anabranch_evaluation.domain.meaning import Meaning
 
@@ -50,7 +50,7 @@ def score_answer(
     none of these. `meaning` holds `texts_of` the same.
     """
     if abstained or not answer.strip() or not contexts:
-        return Scores(scores={}, version=version(meaning))
+        return Scores(scores={}, version=version_of(meaning.version if meaning else None))
     whole = groundedness(answer, contexts, meaning)
     found: dict[str, float] = {
         "groundedness": whole.score,
@@ -63,7 +63,7 @@ def score_answer(
     )
     if cited:
         found["citation_precision"] = sum(_bears_out(answer, text, meaning) for text in cited) / len(cited)
-    return Scores(scores=found, sentences=whole.sentences, version=version(meaning))
+    return Scores(scores=found, sentences=whole.sentences, version=version_of(meaning.version if meaning else None))
 
 
 def _bears_out(answer: str, context: str, meaning: Meaning | None) -> bool:
