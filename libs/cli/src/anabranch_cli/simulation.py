@@ -19,9 +19,11 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from ir_measures import calc_aggregate, nDCG
 
+from anabranch.registry.v1 import events_pb2 as variants
 from anabranch.registry.v1 import lineage_pb2 as lineage
 from anabranch.retrieval.v1 import retrieval_service_pb2 as retrieval
 from anabranch.retrieval.v1 import retrieval_service_pb2_grpc as retrieval_grpc
+from anabranch.training.v1 import training_service_pb2 as training
 from anabranch_cli.connection import Platform
 from anabranch_cli.datasets import read_jsonl
 from anabranch_cli.documents import Tally, change, send
@@ -73,19 +75,20 @@ class Simulation:
         self.say(f"{len(self.asked)} questions will be asked, {len(self.unseen)} are kept unseen")
         async with self.where.async_client() as client:
             serving = self.steering.serving()
-            baseline = await self.measured(client, serving)
+            baseline = await self.measured(client, serving.variant_id)
             self.say(f"before: nDCG@10 {baseline:.4f}")
             self.steering.declare()
             known = {each.candidate_id for each in self.steering.candidates()}
+            earlier = self.steering.last_run()
             await self.react(client, people(self.plan, self.asked, self.plan.events), label="feedback")
             trained_by, began = self.given, time.monotonic()
             if self.plan.sabotage:
                 self.steering.sabotage()
-            candidate, to_canary = await self.arrived(known, began)
+            candidate, to_canary = await self.arrived(known, began, earlier=earlier, serving=serving)
             candidate = await self.experiment(client, candidate)
             promoted = candidate.state in {lineage.CANDIDATE_STATE_PROMOTED, lineage.CANDIDATE_STATE_SETTLED}
-            self.say(f"{candidate.candidate_id}: {candidate.reason}")
-            after = await self.measured(client, candidate.variant.variant_id if promoted else serving)
+            self.say(f"{candidate.candidate_id or 'no candidate'}: {candidate.reason}")
+            after = await self.measured(client, (candidate.variant if promoted else serving).variant_id)
             gold = await self.gold(candidate.base.retrieval)
         lift = gold - baseline
         return {
@@ -175,8 +178,13 @@ class Simulation:
                 for item in items:
                     group.create_task(gated(item))
 
-    async def arrived(self, known: set[str], began: float) -> tuple[lineage.Candidate, float | None]:
-        """The new candidate once it has traffic or never will, and the seconds until it had."""
+    async def arrived(
+        self, known: set[str], began: float, *, earlier: training.Training, serving: variants.Variant
+    ) -> tuple[lineage.Candidate, float | None]:
+        """The new candidate once it has traffic or never will, and the seconds until it had.
+
+        Where training found nothing to gain, a rejected one without a name stands for it.
+        """
         until = began + self.plan.patience
         while time.monotonic() < until:
             fresh = [each for each in self.steering.candidates() if each.candidate_id not in known]
@@ -184,7 +192,9 @@ class Simulation:
                 return fresh[0], time.monotonic() - began
             if fresh and fresh[0].state not in ON_THE_WAY:
                 return fresh[0], None
-            self.steering.check_training()
+            declined = self.steering.declined(earlier)
+            if declined:
+                return lineage.Candidate(state=lineage.CANDIDATE_STATE_REJECTED, reason=declined, base=serving), None
             await asyncio.sleep(0.1)
         raise Transient(
             f"no candidate has come to traffic or been refused within {self.plan.patience:g} s; see `anabranch loop`"

@@ -9,6 +9,7 @@ import yaml
 
 from anabranch.evaluation.v1 import evaluation_service_pb2 as evaluation
 from anabranch.evaluation.v1 import evaluation_service_pb2_grpc as evaluation_grpc
+from anabranch.registry.v1 import events_pb2 as variants
 from anabranch.registry.v1 import lineage_pb2 as lineage
 from anabranch.registry.v1 import registry_service_pb2 as registry
 from anabranch.registry.v1 import registry_service_pb2_grpc as registry_grpc
@@ -78,7 +79,7 @@ class Steering:
         }
         declare(self.where, self.scope, yaml.safe_dump(policy), reason="simulated people")
 
-    def serving(self) -> str:
+    def serving(self) -> variants.Variant:
         """The variant that holds the largest share now."""
         with calls(self.where, "registry", registry_grpc.RegistryServiceStub) as service:
             for scope in (self.scope, self.where.tenant, "*"):
@@ -86,7 +87,8 @@ class Steering:
                     routing = service.GetRouting(registry.GetRoutingRequest(scope=scope)).routing
                 except NotFound:
                     continue
-                return str(max(routing.shares, key=lambda share: share.weight).variant.variant_id)
+                variant: variants.Variant = max(routing.shares, key=lambda share: share.weight).variant
+                return variant
         raise NotFound("nothing is routed", field="corpus")
 
     def candidates(self) -> Sequence[lineage.Candidate]:
@@ -112,14 +114,21 @@ class Steering:
                 )
             )
 
-    def check_training(self) -> None:
-        """Raises Invalid when the last run failed: nothing will come of waiting."""
+    def last_run(self) -> training.Training:
+        """The corpus's newest run; without a name where there was none."""
         with calls(self.where, "training", training_grpc.TrainingServiceStub) as service:
             runs = service.ListTrainings(
                 training.ListTrainingsRequest(tenant=self.where.tenant, corpus=self.plan.corpus, page_size=1)
             ).trainings
-        if runs and runs[0].state == training.TRAINING_STATE_FAILED:
-            raise Invalid(f"run {runs[0].run_id} failed: {runs[0].problem}", field="training")
+        return runs[0] if runs else training.Training()
+
+    def declined(self, before: training.Training) -> str:
+        """Why the run since `before` offers no candidate; empty while it may. Raises Invalid when it failed."""
+        run = self.last_run()
+        if run.state == training.TRAINING_STATE_FAILED:
+            raise Invalid(f"run {run.run_id} failed: {run.problem}", field="training")
+        fresh = run.run_id != before.run_id and run.state == training.TRAINING_STATE_DONE
+        return run.problem if fresh and not run.model_version else ""
 
     def candidate(self, candidate_id: str) -> lineage.Candidate:
         """As it now stands."""
