@@ -26,7 +26,7 @@ from anabranch_gateway.domain.keys import digest_of
 from anabranch_gateway.domain.questions import Role, Turn
 from anabranch_gateway.entrypoints import admin
 from anabranch_gateway.testing import Downstream, passage, route
-from anabranch_gateway.testing.processes import GatewayProcess, replicas, start_gateway
+from anabranch_gateway.testing.processes import READY_WITHIN, GatewayProcess, replicas, start_gateway
 from anabranch_store import Database
 from anabranch_testkit import poll_until
 
@@ -223,9 +223,9 @@ class TestOnKafka:
 
     async def test_a_rollback_reaches_three_gateways(self, kafka: str, tmp_path: Path) -> None:
         bus = KafkaBus(BusSettings(bootstrap=kafka))
-        async with replicas(kafka, bus, tmp_path, number=3) as several:
-            await several.move("v-new")
-            back = [await several.move(variant) for variant in ("v-old", "v-new", "v-old")]
+        async with replicas(kafka, tmp_path, number=3) as several:
+            await several.move(bus, "v-new", within=READY_WITHIN)
+            back = [await several.move(bus, variant) for variant in ("v-old", "v-new", "v-old")]
         await bus.stop()
         # Half a second is the aim (bench/rollback.py measures it); here the machine is busy with other tests.
         assert all(len(each) == 3 and max(each) < 5 for each in back), back

@@ -90,6 +90,19 @@ class TestCatalogue:
         (removal,) = await catalogue.removals(limit=9)
         assert removal.chunk_ids == (slow.entries[0].chunk.id,)
 
+    async def test_what_readers_may_see_is_listed_in_pages(self, catalogue: SqlCatalogue) -> None:
+        await self.put(catalogue, "d", 1, "old")
+        await self.put(catalogue, "d", 2, "one", "two")
+        await self.put(catalogue, "e", 1, "three")
+        await catalogue.stage([part_of(document_of("f"), 1, ["not yet"], of=ONE)])
+        key = document_of("d").corpus
+        first = await catalogue.live(key, after="", limit=2)
+        rest = await catalogue.live(key, after=first[-1].id, limit=2)
+        assert len(first) == 2
+        assert {chunk.text for chunk in first + rest} == {"one", "two", "three"}
+        assert [chunk.id for chunk in first + rest] == sorted(chunk.id for chunk in first + rest)
+        assert await catalogue.live(key, after=rest[-1].id, limit=2) == []
+
     async def test_a_swap_waits_for_what_the_new_edition_lacks(self, catalogue: SqlCatalogue) -> None:
         await self.put(catalogue, "d", 1, "one", "two")
         key, other = document_of("d").corpus, model("other")

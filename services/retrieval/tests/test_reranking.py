@@ -14,7 +14,9 @@ from safetensors.numpy import save_file
 
 from anabranch_artifacts import ArtifactStore, Signer, make_keys
 from anabranch_faults import Invalid, Unreachable
+from anabranch_retrieval.adapters.analysis import numbered
 from anabranch_retrieval.adapters.rerankers import ArtifactRerankers, load
+from anabranch_retrieval.application import Ranking, WarmUp
 from anabranch_retrieval.domain import CANDIDATES, FEATURES, Question, Reranker, SearchSettings
 from anabranch_retrieval.testing import FeatureReranker, World, document_of
 from anabranch_retrieval.testing.models import put, write_linear, write_trees
@@ -65,6 +67,26 @@ async def test_features_come_with_the_order_of_the_search_and_do_not_depend_on_h
     rank = FEATURES.index("reciprocal_rank")
     assert [one.features[rank] for one in few.passages] == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4, 1 / 5])
     assert few.reranker_version == ""
+
+
+async def test_after_a_start_the_terms_of_passages_are_made_before_they_are_searched_for(world: World) -> None:
+    await fill(world, 45)
+    asked: list[str] = []
+
+    def terms(text: str) -> list[int]:
+        asked.append(text)
+        return count(text)
+
+    count = numbered()
+    world.retrieve.ranking.terms = terms
+    plain = await world.retrieve(question("w7x3 river", top_k=45, with_features=True))
+    assert len(asked) == 1 + 45
+    world.retrieve.ranking = Ranking(terms=terms, rerankers=world.rerankers)
+    await WarmUp(catalogue=world.catalogue, ranking=world.retrieve.ranking, pause=timedelta(0)).run()
+    asked.clear()
+    warm = await world.retrieve(question("w7x3 river", top_k=45, with_features=True))
+    assert asked == ["w7x3 river"]
+    assert warm.passages == plain.passages
 
 
 async def test_of_near_duplicates_the_one_the_reranker_puts_first_stays(world: World) -> None:

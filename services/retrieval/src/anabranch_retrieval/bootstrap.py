@@ -26,6 +26,7 @@ from anabranch_retrieval.application import (
     RemovalWorker,
     Retrieve,
     VectorIndex,
+    WarmUp,
 )
 from anabranch_retrieval.domain import Reranker
 from anabranch_retrieval.entrypoints import kafka, rpc
@@ -85,18 +86,15 @@ def wire(settings: Settings, *, bus: Bus, index: VectorIndex | None = None, embe
     rerankers = _rerankers(settings)
     kafka.register(bus, indexing, rerankers.route)
     reindexing = Reindexing(index=index, catalogue=catalogue, embedder=embedder, worker=reindexer)
-    retrieve = Retrieve(
-        index=index,
-        catalogue=catalogue,
-        embedder=embedder,
-        ranking=Ranking(terms=numbered(), rerankers=rerankers),
-    )
+    ranking = Ranking(terms=numbered(), rerankers=rerankers)
+    retrieve = Retrieve(index=index, catalogue=catalogue, embedder=embedder, ranking=ranking)
+    warming = WarmUp(catalogue=catalogue, ranking=ranking, trouble=_told("warm-up"))
     service = Service(
         name="retrieval",
         bus=bus,
         rpc=[rpc.servicer(retrieve, catalogue.corpora, reindexing)],
         starting=[database.migrate, *starting],
-        background=[relay.run, remover.run, reindexer.run, readiness.watch],
+        background=[relay.run, remover.run, reindexer.run, readiness.watch, warming.run],
         ready=[lambda: readiness.problem],
         draining=[relay.drain],
         closing=[database.close, catalogue.close, rerankers.close, *closing],

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,7 +25,8 @@ from anabranch_gateway.testing.downstream import Downstream, passage, route
 
 READY_WITHIN: Final = timedelta(seconds=60)
 STOP_WITHIN: Final = timedelta(seconds=27)
-AGAIN_AFTER: Final = timedelta(milliseconds=2)
+# Asked without any pause, the gateways would be busy with the questions that look whether they know yet.
+AGAIN_AFTER: Final = timedelta(milliseconds=10)
 # A corpus of its own, so that the routing of others who share the broker is left alone.
 CORPUS: Final = "rollback"
 SCOPE: Final = f"default/{CORPUS}"
@@ -88,22 +89,28 @@ async def start_gateway(kafka: str, downstream: Downstream, data: Path, *, name:
 class Replicas:
     """Several gateways behind one routing table."""
 
-    def __init__(self, bus: Bus, channels: Sequence[grpc.aio.Channel], key: str) -> None:
-        """Takes a bus to move the routing with, and a channel to each gateway."""
-        self._bus = bus
+    def __init__(self, channels: Sequence[grpc.aio.Channel], key: str) -> None:
+        """Takes a channel to each gateway."""
         self._answers = [stubs.AnswerServiceStub(channel) for channel in channels]
         self._metadata = (("authorization", f"Bearer {key}"),)
         self._revision = 0
 
-    async def move(self, variant_id: str, *, within: timedelta = timedelta(seconds=30)) -> Sequence[float]:
-        """Gives the scope to a variant. Seconds until each gateway answered with it, from before it was published."""
+    async def move(self, bus: Bus, variant_id: str, *, within: timedelta = timedelta(seconds=30)) -> Sequence[float]:
+        """Gives the scope to a variant, as the registry would. As `follow`."""
         self._revision += 1
         told = route((variant_id, 1), scope=SCOPE, revision=self._revision)
+        event = Event(topic=topics.REGISTRY_ROUTING_CHANGED, message=told, key=SCOPE)
+        return await self.follow(lambda: bus.publish(event), variant_id, within=within)
+
+    async def follow(
+        self, change: Callable[[], Awaitable[object]], variant_id: str, *, within: timedelta = timedelta(seconds=30)
+    ) -> Sequence[float]:
+        """Seconds until each gateway answered with the variant, from before `change` was called."""
         asking = [asyncio.create_task(self._until(answers, variant_id)) for answers in self._answers]
         try:
             async with asyncio.timeout(within.total_seconds()):
                 began = time.perf_counter()
-                await self._bus.publish(Event(topic=topics.REGISTRY_ROUTING_CHANGED, message=told, key=SCOPE))
+                await change()
                 return [at - began for at in await asyncio.gather(*asking)]
         finally:
             for task in asking:
@@ -124,10 +131,8 @@ class Replicas:
 
 
 @asynccontextmanager
-async def replicas(kafka: str, bus: Bus, data: Path, *, number: int = 3) -> AsyncIterator[Replicas]:
-    """That many gateways, ready and answering with the variant `v-old`."""
-    told = route(("v-old", 1), scope=SCOPE, revision=0)
-    await bus.publish(Event(topic=topics.REGISTRY_ROUTING_CHANGED, message=told, key=SCOPE))
+async def replicas(kafka: str, data: Path, *, number: int = 3) -> AsyncIterator[Replicas]:
+    """That many gateways; who asks them waits until they know a routing."""
     started: list[GatewayProcess] = []
     channels: list[grpc.aio.Channel] = []
     async with Downstream() as downstream:
@@ -138,9 +143,7 @@ async def replicas(kafka: str, bus: Bus, data: Path, *, number: int = 3) -> Asyn
                 started.append(await start_gateway(kafka, downstream, data, name=f"gateway-{place}"))  # noqa: PERF401  see above
             for one in started:
                 channels.append(grpc.aio.insecure_channel((await one.addresses())["rpc"]))  # noqa: PERF401  see above
-            several = Replicas(bus, channels, started[0].key)
-            await several.move("v-old", within=READY_WITHIN)
-            yield several
+            yield Replicas(channels, started[0].key)
         finally:
             for channel in channels:
                 await channel.close()

@@ -97,9 +97,10 @@ async def changing(books: Books, scope: str, change: Change) -> AsyncIterator[St
         await _put_experiment(books, ended)
     if stream.experiment is not None and stream.experiment != experiment:
         await _put_experiment(books, stream.experiment)
-    loop = await loop_of(books, scope, change)
-    for candidate in stream.candidates.values():
-        if candidates.get(candidate.candidate_id) != candidate:
+    moved = [one for one in stream.candidates.values() if candidates.get(one.candidate_id) != one]
+    if moved:
+        loop = await loop_of(books, scope, change)
+        for candidate in moved:
             await _put_candidate(books, candidate, loop)
     for name, variant_id in stream.labels.items():
         if labels.get(name) != variant_id:

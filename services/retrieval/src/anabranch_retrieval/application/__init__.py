@@ -7,6 +7,7 @@ from anabranch_retrieval.application.ranking import Ranked, Ranking
 from anabranch_retrieval.application.reindexing import Reindexing, ReindexWorker
 from anabranch_retrieval.application.removing import RemovalWorker
 from anabranch_retrieval.application.searching import Answer, Retrieve
+from anabranch_retrieval.application.warming import WarmUp
 
 __all__ = [
     "Answer",
@@ -25,5 +26,6 @@ __all__ = [
     "Shown",
     "Staged",
     "VectorIndex",
+    "WarmUp",
     "Written",
 ]

@@ -135,6 +135,9 @@ class Catalogue(Protocol):
     async def shown(self, key: CorpusKey, version: str, chunk_ids: Sequence[str]) -> dict[str, Shown]:
         """What is known of these chunks; sentence vectors are those of embedding version `version`."""
 
+    async def live(self, key: CorpusKey, *, after: str, limit: int) -> list[Chunk]:
+        """Chunks that readers may see, in the order of their ids, past the id `after`; empty: none past it."""
+
     async def stage(self, changes: Sequence[Change]) -> Staged:
         """Note that these versions are coming, keep their chunks' text, open corpora that are new.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import perf_counter
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from anabranch_retrieval.application.ports import Rerankers
 from anabranch_retrieval.domain import (
     CANDIDATES,
+    Chunk,
     Hit,
     Question,
     Reranker,
@@ -30,14 +31,26 @@ _KNOWN: Final = 20_000  # chunks whose terms are kept in memory, all corpora tog
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranked:
-    """Hits, best first. marks: chunk id to score and features, of those that were candidates. applied: the reranker's
-    version, empty when the order is that of the search.
+    """Hits, best first. places: chunk id to row, of those that were candidates. applied: the reranker's version, empty
+    when the order is that of the search.
     """  # noqa: D205  the fields, in one paragraph
 
     hits: Sequence[Hit]
-    marks: dict[str, tuple[float | None, tuple[float, ...]]]
-    applied: str
-    seconds: float
+    applied: str = ""
+    seconds: float = 0.0
+    places: Mapping[str, int] = field(default_factory=dict)
+    rows: NDArray[np.float32] | None = None  # a row of FEATURES for each candidate, where they are wanted
+    scores: NDArray[np.float64] | None = None
+
+    def score(self, hit: Hit) -> float | None:
+        """The reranker's; None without one, or when the hit was no candidate."""
+        place = self.places.get(hit.chunk.id)
+        return None if place is None or self.scores is None else float(self.scores[place])
+
+    def features(self, hit: Hit) -> tuple[float, ...]:
+        """In the order of FEATURES; empty when not wanted, or when the hit was no candidate."""
+        place = self.places.get(hit.chunk.id)
+        return () if place is None or self.rows is None else tuple(self.rows[place].tolist())
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,27 +72,34 @@ class Ranking:
         began = perf_counter()
         candidates = hits[:CANDIDATES]
         corpus = str(question.corpus)
-        words = [self._words((corpus, hit.chunk.id), hit) for hit in candidates]
+        words = [self._words((corpus, hit.chunk.id), hit.chunk) for hit in candidates]
         rows = features_of(candidates, words, query=self.terms(question.text), vector=vector, now=self.now())
         scores = reranker.score(rows) if reranker is not None and candidates else None
         if scores is not None and not np.isfinite(scores).all():
             scores = None  # no order follows from these
-        features = [tuple(row) for row in rows.tolist()] if question.with_features else [()] * len(candidates)
-        by_row = scores.tolist() if scores is not None else [None] * len(candidates)
-        marks = {hit.chunk.id: mark for hit, mark in zip(candidates, zip(by_row, features, strict=True), strict=True)}
         placed = [candidates[row] for row in order(scores)] if scores is not None else list(candidates)
         return Ranked(
             hits=[*placed, *hits[CANDIDATES:]],
-            marks=marks,
             applied=reranker.version if reranker is not None and (scores is not None or not candidates) else "",
             seconds=perf_counter() - began,
+            # Most candidates are not returned: their numbers stay what they are, an array.
+            places={hit.chunk.id: place for place, hit in enumerate(candidates)},
+            rows=rows if question.with_features else None,
+            scores=scores,
         )
 
-    def _words(self, name: tuple[str, str], hit: Hit) -> Words:
+    def learn(self, chunk: Chunk) -> bool:
+        """Make the chunk's terms before it is searched for, about 0.1 ms; False when no more are kept."""
+        if len(self._known) >= _KNOWN:
+            return False
+        self._words((str(chunk.document.corpus), chunk.id), chunk)
+        return True
+
+    def _words(self, name: tuple[str, str], chunk: Chunk) -> Words:
         # A chunk's id is its content's: another version of its document has other chunks.
         known = self._known.get(name)
         if known is None:
-            known = self._known[name] = words_of(hit.chunk, self.terms)
+            known = self._known[name] = words_of(chunk, self.terms)
             if len(self._known) > _KNOWN:
                 self._known.popitem(last=False)
         else:

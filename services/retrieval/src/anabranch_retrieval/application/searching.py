@@ -229,15 +229,16 @@ def _chosen(hits: Iterable[Hit], question: Question) -> list[Hit]:
 
 
 def _plain(hits: Sequence[Hit]) -> Ranked:
-    return Ranked(hits=hits, marks={}, applied="", seconds=0.0)
+    return Ranked(hits=hits)
 
 
 def _passages(ranked: Ranked, question: Question, embedded: Embedded) -> tuple[Passage, ...]:
     passages = []
     for hit in ranked.hits:
-        score, features = ranked.marks.get(hit.chunk.id, (None, ()))
         sentences = sentences_of(hit, embedded.vector) if question.with_sentences else ()
-        passages.append(Passage(hit=hit, sentences=sentences, rerank_score=score, features=features))
+        passages.append(
+            Passage(hit=hit, sentences=sentences, rerank_score=ranked.score(hit), features=ranked.features(hit))
+        )
     return tuple(passages)
 
 

@@ -79,6 +79,13 @@ async def running(tx: AsyncSession) -> list[tuple[Reindex, Edition]]:
     return [(run, Edition(corpus=run.corpus, model=model)) for run, model in found]
 
 
+async def live(tx: AsyncSession, key: CorpusKey, *, after: str, limit: int) -> list[Chunk]:
+    """As Catalogue.live."""
+    wanted = _live(key).add_columns(CHUNKS.c.payload).where(CHUNKS.c.chunk_id > after)
+    found = await tx.execute(wanted.order_by(CHUNKS.c.chunk_id).limit(limit))
+    return [unpack(row.payload, key) for row in found]
+
+
 async def unindexed(tx: AsyncSession, edition: Edition, *, after: str, limit: int) -> tuple[list[Chunk], str]:
     """As Catalogue.unindexed; the fixed order is that of the chunk ids."""
     statement = _lacking(edition).where(CHUNKS.c.chunk_id > after).order_by(CHUNKS.c.chunk_id).limit(limit)

@@ -65,6 +65,11 @@ class SqlCatalogue:
         """As the port says."""
         return await reading.shown(self._database, key, version, chunk_ids)
 
+    async def live(self, key: CorpusKey, *, after: str, limit: int) -> list[Chunk]:
+        """As the port says."""
+        async with self._database.reading() as tx:
+            return await reindexing.live(tx, key, after=after, limit=limit)
+
     async def stage(self, changes: Sequence[Change]) -> Staged:
         """As the port says."""
         async with self._database.transaction() as tx:
