@@ -9,7 +9,7 @@ BIN := .venv/bin
 MEMBERS := $(sort $(patsubst %/pyproject.toml,%,$(wildcard libs/*/pyproject.toml services/*/pyproject.toml deploy/local/pyproject.toml)))
 STAMP := .venv/.anabranch-setup
 
-.PHONY: help setup lint type test test-unit test-connected coverage demo bench gen check-gen docs up down lock new-service clean
+.PHONY: help setup lint type test test-unit test-connected coverage demo bench bench-loop gen check-gen docs up down lock new-service clean
 
 help: ## Show the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ gen: setup ## Generate code from protos/.
 
 bench: setup ## Measure quality and speed on a platform of its own; JSON on stdout (DATA=folder of datasets).
 	$(BIN)/python tests/bench/run.py $(if $(DATA),--data $(DATA))
+
+bench-loop: setup ## Measure what rounds of the loop change; JSON on stdout (DATA=folder of datasets, ARGS=more options).
+	$(BIN)/python tests/bench/loop.py $(if $(DATA),--data $(DATA)) $(ARGS)
 
 docs: setup ## Write docs/reference (gRPC, Kafka, AsyncAPI) from protos/.
 	$(BIN)/python docs/generate.py
@@ -68,7 +71,7 @@ test-connected: setup ## The tests on real parts.
 coverage: setup ## Unit tests with branch coverage; HTML in htmlcov/.
 	$(BIN)/pytest -q -m "not connected and not slow and not gpu" --cov --cov-report=term:skip-covered --cov-report=html
 
-demo: setup ## Start everything, put documents in, ask, change, delete, stop.
+demo: setup ## Start everything, put documents in, ask, change, delete, close the loop once, stop.
 	$(BIN)/python deploy/demo/demo.py
 
 up: setup ## Start Kafka, the index and all services in the background.

@@ -1,7 +1,8 @@
 """`make demo`: the main job from a cold start, with the commands a newcomer would type.
 
 Starts Kafka, the embedded index and all services in a folder of their own, puts in this project's documentation and the
-Python language reference that every installation carries, asks, changes a document, deletes it, and stops.
+Python language reference that every installation carries, asks, changes a document, deletes it, lets the feedback of
+simulated people close the loop, and stops.
 """
 
 from __future__ import annotations
@@ -138,6 +139,20 @@ def show(demo: Demo, documents: Path) -> None:
     gone = demo.ask("notes", "When does the reading room open?")
     require(gone["abstained"], "the deleted document still answers")
     demo.run("status")
+    close_the_loop(demo, documents / "reference")
+
+
+def close_the_loop(demo: Demo, dataset: Path) -> None:
+    """A short round: people judge what they are shown, and what that teaches is tried on traffic and decided."""
+    subprocess.run([sys.executable, Path(__file__).with_name("known_items.py"), dataset], check=True)
+    demo.say("Let simulated people ask and judge: their feedback trains a reranker, which has to prove itself")
+    round_of = ("--corpus", "reference", "--users", "40", "--events", "400", "--experiment-asks", "800")
+    demo.run(
+        "loop", "simulate", "--dataset", str(dataset), *round_of,
+        shown=f"loop simulate --dataset reference/ {' '.join(round_of)}",
+    )  # fmt: skip
+    demo.say("What happened, and who decided it")
+    demo.run("loop", "--corpus", "reference")
 
 
 def main() -> int:

@@ -35,14 +35,17 @@ def test_the_commands_of_the_readme_work_in_their_order(embedded: RunningPlatfor
     assert "read back" in done.stdout
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_the_demo_shows_what_it_promises_and_stops_what_it_started() -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "deploy" / "demo" / "demo.py")],
         check=False,
         capture_output=True,
         text=True,
-        timeout=390,
+        timeout=590,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     assert "Done. To go on" in done.stdout
+    result = dict(re.findall(r"^  (baseline|after|gold|state) +(\S+)$", done.stdout, re.MULTILINE))
+    assert result["state"] in {"promoted", "rejected"}
+    assert float(result["after"]) >= float(result["baseline"])
