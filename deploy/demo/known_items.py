@@ -1,8 +1,8 @@
 """`python known_items.py FOLDER`: a small dataset in BEIR layout.
 
 The documents are paragraphs of the Python language reference that every installation carries. A question is what
-somebody types who remembers a passage but not its wording: rarer words of one of its sentences. The right document is the
-passage itself (known-item search).
+somebody types who remembers a passage but not its wording: rarer words of one of its sentences. The right document is
+the passage itself (known-item search).
 """
 
 from __future__ import annotations
