@@ -15,13 +15,14 @@ from anabranch_rpc import connect
 from anabranch_runtime import Service
 from anabranch_store import Database, OutboxRelay
 from anabranch_training.adapters.book import SqlBook
+from anabranch_training.adapters.exported import GrpcFeedback, NoFeedback
 from anabranch_training.adapters.searcher import GrpcSearcher
 from anabranch_training.adapters.shelf import SignedShelf
-from anabranch_training.adapters.workshop.processes import Limits, ProcessWorkshop
+from anabranch_training.adapters.workshop.processes import AdapterSetup, Limits, ProcessWorkshop
 from anabranch_training.application import runs as use
 from anabranch_training.application.conducting import Conductor, TakeFeedback
 from anabranch_training.application.ports import LoopPolicies, NotEnough
-from anabranch_training.domain.runs import Run, RunState
+from anabranch_training.domain.runs import Recipe, Run, RunState
 from anabranch_training.entrypoints import kafka, rpc
 from anabranch_training.settings import Settings
 
@@ -64,7 +65,8 @@ def database_of(url: str) -> Database:
 def build(settings: Settings, *, bus: Bus) -> Service:
     """Wires the service; starts nothing."""
     database = database_of(settings.database_url)
-    channels = {target: connect(target) for target in {settings.retrieval, settings.registry}}
+    channels = {target: connect(target) for target in {settings.retrieval, settings.registry, settings.feedback} - {""}}
+    feedback = GrpcFeedback(channels[settings.feedback]) if settings.feedback else NoFeedback()
     book = SqlBook(database, encode=kafka.encoded)
     relay = OutboxRelay(database, bus.publish_encoded)
     policies = LoopPolicies()
@@ -77,6 +79,7 @@ def build(settings: Settings, *, bus: Bus) -> Service:
             nice=settings.run_nice,
             attempts=settings.run_attempts,
         ),
+        adapters=_adapters(settings),
     )
     shelf = SignedShelf(
         ArtifactStore(settings.artifacts_root, public_key=None),
@@ -90,6 +93,7 @@ def build(settings: Settings, *, bus: Bus) -> Service:
         searcher=GrpcSearcher(
             retrieval_channel=channels[settings.retrieval], registry_channel=channels[settings.registry]
         ),
+        feedback=feedback,
         watcher=LoggedRuns(),
         at_once=settings.runs_at_once,
         look_every=settings.look_every,
@@ -111,11 +115,19 @@ def build(settings: Settings, *, bus: Bus) -> Service:
         rpc=[
             rpc.servicer(
                 rpc.UseCases(
-                    start=use.StartTraining(book=book, policies=policies, started=conductor.wake),
+                    start=use.StartTraining(
+                        book=book,
+                        policies=policies,
+                        feedback=feedback,
+                        recipes=_recipes(settings),
+                        started=conductor.wake,
+                    ),
                     get=get,
                     list=use.ListTrainings(book=book),
                     cancel=use.CancelTraining(book=book, get=get, stopped=conductor.stop),
-                    build=use.BuildDataset(book=book, policies=policies, workshop=workshop, shelf=shelf),
+                    build=use.BuildDataset(
+                        book=book, policies=policies, workshop=workshop, shelf=shelf, feedback=feedback
+                    ),
                     trace=use.TraceUse(book=book),
                     status=use.Status(book=book, policies=policies),
                 )
@@ -127,3 +139,21 @@ def build(settings: Settings, *, bus: Bus) -> Service:
         background=[relay.run, conduct],
         closing=[database.close, disconnect],
     )
+
+
+def _adapters(settings: Settings) -> AdapterSetup | None:
+    if settings.adapters_python is None:
+        return None
+    return AdapterSetup(
+        python=settings.adapters_python.absolute(),
+        base=settings.adapters_base,
+        base_name=settings.adapters_base_name or settings.adapters_base.rstrip("/").rsplit("/", 1)[-1],
+        parameters=settings.adapters_parameters,
+        time=settings.adapters_time,
+        memory_bytes=settings.adapters_memory_bytes,
+    )
+
+
+def _recipes(settings: Settings) -> frozenset[Recipe]:
+    adapters = {Recipe.ADAPTER_SFT, Recipe.ADAPTER_DPO} if settings.adapters_python is not None else set()
+    return frozenset({Recipe.RERANKER, Recipe.REWARD} | adapters)

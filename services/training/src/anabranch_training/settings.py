@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from anabranch_runtime import ServiceSettings
@@ -27,7 +27,10 @@ class Settings(ServiceSettings):
     )
     retrieval: str = Field(min_length=1, description="retrieval: host:port or unix:/path, several with commas")
     registry: str = Field(min_length=1, description="registry: as above")
-    feedback: str = Field(default="", description="feedback: as above; not called yet")
+    feedback: str = Field(
+        default="",
+        description="feedback: as above; without it, data sets of words and what learns from them are refused",
+    )
     artifacts: str = Field(default="", description="artifact store: folder or url; empty: `artifacts` beside the data")
     signing_key: Path | None = Field(
         default=None, description="PEM key that models are signed with; without one, retrieval refuses them"
@@ -42,6 +45,22 @@ class Settings(ServiceSettings):
     run_nice: int = Field(default=5, ge=0, le=19, description="how far a run stands back for other processes")
     run_attempts: int = Field(default=3, ge=1, le=10, description="processes a run gets when they are killed")
 
+    adapters_python: Path | None = Field(
+        default=None, description="interpreter that has torch, peft and trl; without one, adapters are not trained here"
+    )
+    adapters_base: str = Field(default="", description="model that adapters are for: a folder, or a name in that cache")
+    adapters_base_name: str = Field(
+        default="", description="its name on papers and in the adapter; empty: the last part of the above"
+    )
+    adapters_parameters: dict[str, int | float | str] = Field(
+        default_factory=dict, description='JSON: steps, batch, learning_rate, rank, ...; as in {"steps": 200}'
+    )
+    adapters_time: timedelta = Field(default=timedelta(hours=6), gt=timedelta(), description="time of such a run")
+    adapters_memory_bytes: int = Field(default=0, ge=0, description="address space of such a run; 0: not limited")
+    mlflow: str = Field(
+        default="", description="MLflow tracking server that finished runs are told to, as in http://host:5000"
+    )
+
     @property
     def database_url(self) -> str:
         """The database to use."""
@@ -51,6 +70,19 @@ class Settings(ServiceSettings):
     def artifacts_root(self) -> str:
         """The artifact store to use."""
         return self.artifacts or str((self.data / "artifacts").absolute())
+
+    @field_validator("mlflow")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("is not an http or https url, as in http://127.0.0.1:5000")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Settings:
+        if self.adapters_python is not None and not self.adapters_base:
+            raise ValueError("ANABRANCH_TRAINING_ADAPTERS_PYTHON needs ANABRANCH_TRAINING_ADAPTERS_BASE")
+        return self
 
     @field_validator("database")
     @classmethod

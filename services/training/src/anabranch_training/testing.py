@@ -6,13 +6,17 @@ import hashlib
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+from anabranch.feedback.v1 import feedback_service_pb2 as feedback
+from anabranch.feedback.v1 import feedback_service_pb2_grpc as feedback_stubs
 from anabranch.feedback.v1.events_pb2 import RatingGiven
+from anabranch.gateway.v1.events_pb2 import AnswerServed
 from anabranch.ingestion.v1.events_pb2 import DocumentRef
 from anabranch.upstream.v1 import feedback_pb2 as upstream
 from anabranch_training.domain import FEATURE_SET, RF1
 
-__all__ = ["START", "rating", "ratings"]
+__all__ = ["START", "ExportedFeedback", "rating", "ratings", "worded"]
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 _SHOWN = 5
@@ -76,3 +80,73 @@ def rating(
 def ratings(count: int, *, tenant: str = "acme", corpus: str = "handbook") -> Sequence[RatingGiven]:
     """Many."""
     return [rating(number, tenant=tenant, corpus=corpus) for number in range(count)]
+
+
+def worded(number: int, *, tenant: str = "acme", corpus: str = "handbook") -> feedback.ExportedRating:
+    """Feedback with its words, by number: correction, preference, thumb up, thumb down in turn, one question for four.
+
+    People like what the passages bear out, and cite; a tenth of them err.
+    """
+    question, turn = divmod(number, 4)
+    right, wrong = (
+        f"Room {question} opens at {8 + question % 9} o'clock. [1]",
+        "All of the rooms open whenever one asks.",
+    )
+    if question % 10 == 9:  # noqa: PLR2004  a tenth err
+        right, wrong = wrong, right
+    kinds = (
+        upstream.FeedbackGiven(correction=upstream.Correction(text=right)),
+        upstream.FeedbackGiven(
+            preference=upstream.Preference(other_answer_id=f"answer-{number}-b", prefers_other=True)
+        ),
+        upstream.FeedbackGiven(thumb=upstream.Thumb(up=True)),
+        upstream.FeedbackGiven(thumb=upstream.Thumb(up=False)),
+    )
+    exported = feedback.ExportedRating(answer=_served(question, f"answer-{number}", wrong if turn != 2 else right))  # noqa: PLR2004  the liked one
+    if turn == 1:
+        exported.other_answer.CopyFrom(_served(question, f"answer-{number}-b", right))
+    exported.rating.CopyFrom(
+        RatingGiven(
+            feedback_id=f"feedback-{number:05}",
+            revision=1,
+            tenant=tenant,
+            corpus=corpus,
+            answer_id=f"answer-{number}",
+            user_id=f"user-{number % 50}",
+            given=kinds[turn],
+        )
+    )
+    exported.rating.given_at.FromDatetime(START + timedelta(seconds=number))
+    return exported
+
+
+def _served(question: int, answer_id: str, text: str) -> AnswerServed:
+    served = AnswerServed(
+        answer_id=answer_id, has_content=True, question=f"When does room {question} open?", answer=text
+    )
+    for place in range(2):
+        passage = served.passages.add(chunk_id=f"chunk-{question}-{place}", title="Rooms")
+        passage.document.document_id = f"document-{question}" if place == 0 else f"other-{question % 7}"
+        passage.text = f"Room {question} opens at {8 + question % 9} o'clock." if place == 0 else "Cellars are closed."
+    served.citations.add(number=1, chunk_id=f"chunk-{question}-0")
+    return served
+
+
+class ExportedFeedback(feedback_stubs.FeedbackServiceServicer):
+    """The feedback service, as far as training calls it. `given` may be changed between calls."""
+
+    def __init__(self, given: Sequence[feedback.ExportedRating]) -> None:
+        """Takes what is exported, in order."""
+        self.given = list(given)
+
+    async def ExportRatings(self, request: Any, context: Any) -> feedback.ExportRatingsResponse:  # noqa: ARG002, N802  the contract's signature
+        """A page; the token is the place to go on at."""
+        start, found = int(request.page_token or 0), [one for one in self.given if one.rating.tenant == request.tenant]
+        page = found[start : start + request.page_size]
+        following = str(start + len(page)) if start + len(page) < len(found) else ""
+        return feedback.ExportRatingsResponse(ratings=page, next_page_token=following)
+
+    async def CountFeedback(self, request: Any, context: Any) -> feedback.CountFeedbackResponse:  # noqa: ARG002, N802  the contract's signature
+        """All of it as corrections."""
+        count = sum(one.rating.tenant == request.tenant for one in self.given)
+        return feedback.CountFeedbackResponse(counts=[feedback.FeedbackCount(kind="correction", count=count)])

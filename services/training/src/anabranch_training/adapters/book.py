@@ -162,7 +162,8 @@ class SqlBook:
             if not await _move(tx, run):
                 return False
             await _keep(tx, made.dataset, answers)
-            await Outbox.add(tx, self._encode(run, made))
+            if made.model is not None:
+                await Outbox.add(tx, self._encode(run, made))
         return True
 
     async def keep(self, dataset: MadeDataset, answers: frozenset[str]) -> MadeDataset:
@@ -206,7 +207,12 @@ def _supplies() -> Select[Any]:
 def _last_run(tenant: str, corpus: str) -> Select[Any]:
     return (
         select(RUNS.c.queued_at)
-        .where(RUNS.c.tenant == tenant, RUNS.c.corpus == corpus, RUNS.c.gold == "")
+        .where(
+            RUNS.c.tenant == tenant,
+            RUNS.c.corpus == corpus,
+            RUNS.c.gold == "",
+            RUNS.c.recipe == "reranker",
+        )
         .order_by(RUNS.c.number.desc())
         .limit(1)
     )
@@ -263,6 +269,7 @@ async def _keep(tx: AsyncSession, dataset: MadeDataset, answers: frozenset[str])
         "last_at": dataset.last,
         "datasheet": dataset.datasheet,
         "created_at": dataset.created_at,
+        "kind": dataset.kind.value,
     }
     await tx.execute(_insert(tx)(DATASETS).values(row).on_conflict_do_nothing())
     names = [("answer", name) for name in sorted(answers) if name]

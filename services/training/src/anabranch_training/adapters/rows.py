@@ -12,7 +12,7 @@ from anabranch_training.adapters.lines import judgment_from, judgment_json
 from anabranch_training.application.ports import MadeDataset
 from anabranch_training.domain import Judgment
 from anabranch_training.domain.ratings import GoldQuestion, Taken
-from anabranch_training.domain.runs import Recipe, Run, RunState, Trigger
+from anabranch_training.domain.runs import DatasetKind, Recipe, Run, RunState, Trigger
 
 __all__ = [
     "dataset_from",
@@ -115,4 +115,5 @@ def dataset_from(row: Row[Any]) -> MadeDataset:
         last=row.last_at,
         datasheet=row.datasheet,
         created_at=row.created_at,
+        kind=DatasetKind(row.kind),
     )

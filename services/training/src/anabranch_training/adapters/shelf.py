@@ -36,5 +36,5 @@ class SignedShelf:
             )
         if made.model is None:
             return made
-        model = self._store.put(made.model.folder, kind="reranker", signer=self._signer)
+        model = self._store.put(made.model.folder, kind=made.model.kind.value, signer=self._signer)
         return replace(made, model=replace(made.model, version=model.version, digest=model.digest))

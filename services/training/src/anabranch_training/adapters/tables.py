@@ -82,6 +82,7 @@ DATASETS: Final = Table(
     Column("last_at", UtcDateTime(), nullable=False),
     Column("datasheet", Text(), nullable=False),
     Column("created_at", UtcDateTime(), nullable=False),
+    Column("kind", String(16), nullable=False),
 )
 """One row a data set, never changed."""
 

@@ -12,10 +12,20 @@ from functools import partial
 from typing import Final, Protocol
 
 from anabranch_faults import Fault, Invalid, Transient
-from anabranch_training.application.ports import Book, Material, NotEnough, Order, Policies, Searcher, Shelf, Workshop
+from anabranch_training.application.ports import (
+    Book,
+    Feedback,
+    Material,
+    NotEnough,
+    Order,
+    Policies,
+    Searcher,
+    Shelf,
+    Workshop,
+)
 from anabranch_training.application.runs import enough, utc_now
 from anabranch_training.domain.ratings import Taken
-from anabranch_training.domain.runs import ACTIVE, SERVICE, Recipe, Run, RunState, due, run_id_from
+from anabranch_training.domain.runs import ACTIVE, SERVICE, DatasetKind, Recipe, Run, RunState, due, run_id_from
 
 __all__ = ["Conductor", "TakeFeedback", "Watcher"]
 
@@ -57,6 +67,7 @@ class Conductor:
     workshop: Workshop
     shelf: Shelf
     searcher: Searcher
+    feedback: Feedback
     watcher: Watcher
     at_once: int = 1
     look_every: timedelta = timedelta(seconds=1)
@@ -156,22 +167,29 @@ class Conductor:
         if not await self._moved(run):
             return
         answers = await self.workshop.answers(run.run_id)
-        made = await self.shelf.put(await self.workshop.work(run.run_id))
-        if made.model is None:
+        made = await self.workshop.work(run.run_id)
+        model = made.model
+        if model is None:
             raise Invalid("the run made no model")
+        # What unseen labels do not bear out is no candidate. Withheld from people, any model may be kept.
+        declined = "" if run.withheld else model.declined
+        made = await self.shelf.put(replace(made, model=None) if declined else made)
         run = replace(
             run,
             state=RunState.DONE,
+            problem=declined,
             dataset_version=made.dataset.version,
-            model_version=made.model.version,
-            parameters=made.model.parameters,
-            metrics=made.model.metrics,
+            model_version=made.model.version if made.model is not None else "",
+            parameters=model.parameters,
+            metrics=model.metrics,
             finished_at=self.now(),
         )
         if await self.book.finish(run, replace(made, dataset=replace(made.dataset, created_at=self.now())), answers):
             self.watcher.moved(run)
 
     async def _material(self, run: Run) -> Material:
+        if run.kind is not DatasetKind.RANKING:
+            return await self.feedback.opinions(run.tenant, run.corpus)
         if run.gold:
             judgments = await self.searcher.judged(run, await self.book.gold(run.run_id))
             if not judgments:

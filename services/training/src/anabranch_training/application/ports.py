@@ -10,8 +10,9 @@ from typing import Protocol
 
 from anabranch_faults import Invalid
 from anabranch_training.domain import Judgment
+from anabranch_training.domain.opinions import Opinion
 from anabranch_training.domain.ratings import GoldQuestion, Taken
-from anabranch_training.domain.runs import Policy, Run, Trigger
+from anabranch_training.domain.runs import DatasetKind, ModelKind, Policy, Run, Trigger
 
 
 class NotEnough(Invalid):
@@ -36,6 +37,7 @@ class Material:
     """What a data set is made of, and what was kept out of it."""
 
     judgments: Sequence[Judgment]
+    opinions: Sequence[Opinion] = ()
     answers: frozenset[str] = frozenset()
     feedback: int = 0
     withdrawn: int = 0
@@ -57,11 +59,15 @@ class MadeDataset:
     documents: frozenset[str] = frozenset()
     folder: Path | None = None
     created_at: datetime | None = None
+    kind: DatasetKind = DatasetKind.RANKING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MadeModel:
-    """A model: its entry, and the folder its files are in until they are stored."""
+    """A model: its entry, and the folder its files are in until they are stored.
+
+    `declined` says why it is not worth a place before people; empty where it is.
+    """
 
     format: str
     algorithm: str
@@ -70,9 +76,12 @@ class MadeModel:
     parameters: Mapping[str, str]
     provenance: Mapping[str, str]
     card: str
+    declined: str = ""
     folder: Path
     version: str = ""
     digest: str = ""
+    kind: ModelKind = ModelKind.RERANKER
+    base_model: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +140,7 @@ class Book(Protocol):
         """Keeps the run as given, unless it has ended already; tells whether it did."""
 
     async def finish(self, run: Run, made: Made, answers: frozenset[str]) -> bool:
-        """As `move`, and keeps the data set and tells everybody of the model, all or nothing."""
+        """As `move`, keeps the data set and tells everybody of the model, if there is one, all or nothing."""
 
     async def keep(self, dataset: MadeDataset, answers: frozenset[str]) -> MadeDataset:
         """Keeps a data set's entry; one that is there already stays."""
@@ -183,6 +192,18 @@ class Searcher(Protocol):
 
     async def judged(self, run: Run, questions: Sequence[GoldQuestion]) -> Sequence[Judgment]:
         """Searches as the scope's present variant does, and labels what was found. Raises Unreachable, Invalid."""
+
+
+class Feedback(Protocol):
+    """The feedback service: what people said with the words it is about. Raises Unreachable, Transient."""
+
+    async def count(self, tenant: str, corpus: str) -> int:
+        """Counts feedback that may say something about words."""
+
+    async def opinions(
+        self, tenant: str, corpus: str, *, since: datetime | None = None, until: datetime | None = None
+    ) -> Material:
+        """Returns what may be used: nothing withdrawn, nothing without consent, nothing whose words were not kept."""
 
 
 class Policies(Protocol):

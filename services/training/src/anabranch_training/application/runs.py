@@ -11,10 +11,19 @@ from datetime import UTC, datetime
 from typing import Final
 
 from anabranch_faults import Invalid, NotFound, TooLarge
-from anabranch_training.application.ports import Book, MadeDataset, NotEnough, Policies, Shelf, Supply, Workshop
+from anabranch_training.application.ports import (
+    Book,
+    Feedback,
+    MadeDataset,
+    NotEnough,
+    Policies,
+    Shelf,
+    Supply,
+    Workshop,
+)
 from anabranch_training.application.ports import Order as WorkOrder
 from anabranch_training.domain.ratings import GoldQuestion
-from anabranch_training.domain.runs import FEWEST, Policy, Recipe, Run, RunState, Trigger, run_id_from
+from anabranch_training.domain.runs import FEWEST, DatasetKind, Policy, Recipe, Run, RunState, Trigger, run_id_from
 
 __all__ = [
     "BuildDataset",
@@ -32,6 +41,8 @@ _MAX_PAGE: Final = 100
 _MOST_GOLD: Final = 20_000
 _MOST_TEXT: Final = 4_096
 _MOST_SEED: Final = 2**32
+FEWEST_WORDED: Final = 10
+"""Feedback about words below which no data set of words can be made."""
 
 
 def utc_now() -> datetime:
@@ -51,21 +62,45 @@ class Request:
     gold: Sequence[GoldQuestion] = ()
     reverse_labels: bool = False
     withheld: bool = False
+    recipe: Recipe = Recipe.RERANKER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartTraining:
-    """Queues a run by hand."""
+    """Queues a run by hand. `recipes`: those that can be done here."""
 
     book: Book
     policies: Policies
+    feedback: Feedback
+    recipes: frozenset[Recipe] = frozenset({Recipe.RERANKER, Recipe.REWARD})
     started: Callable[[], None]
     now: Callable[[], datetime] = utc_now
 
     async def __call__(self, request: Request) -> Run:
         """Return the run as queued. Raises Invalid, TooLarge, NotEnough."""
         _checked(request)
-        if request.gold:
+        ranking = request.recipe.learns_from is DatasetKind.RANKING
+        if request.recipe not in self.recipes:
+            raise Invalid(
+                f"{request.recipe.value} needs ANABRANCH_TRAINING_ADAPTERS_PYTHON and ..._ADAPTERS_BASE, which are not "
+                "set here",
+                field="recipe",
+                reason="UNKNOWN_RECIPE",
+            )
+        if not ranking and (request.gold or request.reverse_labels):
+            raise Invalid(
+                f"{request.recipe.value} learns from feedback as it is",
+                field="gold" if request.gold else "reverse_labels",
+            )
+        if not ranking:
+            found = await self.feedback.count(request.tenant, request.corpus)
+            if found < FEWEST_WORDED:
+                raise NotEnough(
+                    f"{request.tenant}/{request.corpus} has {found} feedbacks about words and needs {FEWEST_WORDED}",
+                    field="corpus",
+                    reason="TOO_FEW",
+                )
+        elif request.gold:
             if len(request.gold) < FEWEST:
                 raise NotEnough(f"{len(request.gold)} questions are too few: at least {FEWEST}", field="gold")
         else:
@@ -77,7 +112,7 @@ class StartTraining:
             run_id=run_id_from(secrets.token_hex(6)),
             tenant=request.tenant,
             corpus=request.corpus,
-            recipe=Recipe.RERANKER,
+            recipe=request.recipe,
             trigger=Trigger.BY_HAND,
             author=request.author,
             reason=request.reason or "trained by hand",
@@ -85,7 +120,8 @@ class StartTraining:
             seed=request.seed,
             gold=bool(request.gold),
             reverse_labels=request.reverse_labels,
-            withheld=request.withheld,
+            # What speaks or scores is put before people by hand only: the gates look at the search.
+            withheld=request.withheld or not ranking,
         )
         queued = await self.book.queue(run, request.gold)
         self.started()
@@ -168,10 +204,18 @@ class BuildDataset:
     policies: Policies
     workshop: Workshop
     shelf: Shelf
+    feedback: Feedback
     now: Callable[[], datetime] = utc_now
 
     async def __call__(
-        self, tenant: str, corpus: str, *, since: datetime | None, until: datetime | None, author: str
+        self,
+        tenant: str,
+        corpus: str,
+        *,
+        kind: DatasetKind = DatasetKind.RANKING,
+        since: datetime | None,
+        until: datetime | None,
+        author: str,
     ) -> MadeDataset:
         """Return its entry. Raises Invalid, NotEnough."""
         request = Request(tenant=tenant, corpus=corpus, author=author)
@@ -185,8 +229,12 @@ class BuildDataset:
             author=author,
             reason="",
             queued_at=self.now(),
+            dataset_kind=kind,
         )
-        material = await self.book.selection(tenant, corpus, since, until)
+        if kind is DatasetKind.RANKING:
+            material = await self.book.selection(tenant, corpus, since, until)
+        else:
+            material = await self.feedback.opinions(tenant, corpus, since=since, until=until)
         cap = self.policies.of(tenant, corpus).per_user_cap
         try:
             await self.workshop.order(WorkOrder(run=run, material=material, per_user_cap=cap))

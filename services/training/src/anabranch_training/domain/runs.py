@@ -10,17 +10,72 @@ from typing import Final
 
 from anabranch_faults import Invalid
 
-__all__ = ["ACTIVE", "FEWEST", "SERVICE", "Policy", "Recipe", "Run", "RunState", "Trigger", "due", "run_id_from"]
+__all__ = [
+    "ACTIVE",
+    "FEWEST",
+    "SERVICE",
+    "DatasetKind",
+    "ModelKind",
+    "Policy",
+    "Recipe",
+    "Run",
+    "RunState",
+    "Trigger",
+    "due",
+    "run_id_from",
+]
 
 FEWEST: Final = 20
 """Feedback below which nothing can be learned, whatever a policy says."""
+
+
+class DatasetKind(StrEnum):
+    """What a data set is for."""
+
+    RANKING = "ranking"
+    PREFERENCE = "preference"
+    SFT = "sft"
+
+
+class ModelKind(StrEnum):
+    """What a model does; also its kind in the artifact store."""
+
+    RERANKER = "reranker"
+    REWARD = "reward"
+    ADAPTER = "adapter"
 
 
 class Recipe(StrEnum):
     """What is made."""
 
     RERANKER = "reranker"
+    REWARD = "reward"
+    ADAPTER_SFT = "adapter_sft"
+    ADAPTER_DPO = "adapter_dpo"
     DATASET = "dataset"
+
+    @property
+    def learns_from(self) -> DatasetKind:
+        """The kind of data set it takes; of DATASET, the usual one."""
+        return _LEARNS_FROM.get(self, DatasetKind.RANKING)
+
+    @property
+    def makes(self) -> ModelKind | None:
+        """The kind of model it makes."""
+        return _MAKES.get(self)
+
+
+_LEARNS_FROM: Final = {
+    Recipe.REWARD: DatasetKind.PREFERENCE,
+    Recipe.ADAPTER_DPO: DatasetKind.PREFERENCE,
+    Recipe.ADAPTER_SFT: DatasetKind.SFT,
+}
+_MAKES: Final = {
+    Recipe.RERANKER: ModelKind.RERANKER,
+    Recipe.REWARD: ModelKind.REWARD,
+    Recipe.ADAPTER_SFT: ModelKind.ADAPTER,
+    Recipe.ADAPTER_DPO: ModelKind.ADAPTER,
+}
 
 
 class Trigger(StrEnum):
@@ -50,7 +105,10 @@ SERVICE: Final = "service:training"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One run. `gold`: it learns from labels that came with the request, which the run's keeper holds."""
+    """One run. `gold`: it learns from labels that came with the request, which the run's keeper holds.
+
+    A run that makes only a data set names its kind; it is never kept, and others' recipes tell it.
+    """
 
     run_id: str
     tenant: str
@@ -64,6 +122,7 @@ class Run:
     gold: bool = False
     reverse_labels: bool = False
     withheld: bool = False
+    dataset_kind: DatasetKind | None = None
     state: RunState = RunState.QUEUED
     problem: str = ""
     dataset_version: str = ""
@@ -73,6 +132,11 @@ class Run:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     number: int = 0
+
+    @property
+    def kind(self) -> DatasetKind:
+        """Of the data set it makes."""
+        return self.dataset_kind or self.recipe.learns_from
 
     @property
     def scope(self) -> str:

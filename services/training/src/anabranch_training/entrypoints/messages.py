@@ -2,20 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from anabranch.registry.v1 import lineage_pb2 as lineage
 from anabranch.training.v1 import events_pb2 as events
 from anabranch.training.v1 import training_service_pb2 as pb
+from anabranch_faults import Invalid
 from anabranch_training.application.ports import Made, MadeDataset, MadeModel
 from anabranch_training.application.runs import Request
 from anabranch_training.domain.ratings import GoldQuestion
-from anabranch_training.domain.runs import Recipe, Run
+from anabranch_training.domain.runs import DatasetKind, Recipe, Run
 
-__all__ = ["candidate_message", "dataset_message", "moment", "request_from", "stamp", "training_message"]
+__all__ = [
+    "candidate_message",
+    "dataset_message",
+    "kind_from",
+    "moment",
+    "recipe_from",
+    "request_from",
+    "stamp",
+    "training_message",
+]
+
+
+_RECIPES: Final[Mapping[Recipe, pb.Recipe.ValueType]] = {
+    recipe: pb.Recipe.Value(f"RECIPE_{recipe.value.upper()}") for recipe in Recipe if recipe is not Recipe.DATASET
+}
+
+
+def recipe_from(number: int) -> Recipe:
+    """A recipe; unset, the reranker's. Raises Invalid."""
+    if number == pb.RECIPE_UNSPECIFIED:
+        return Recipe.RERANKER
+    for recipe, value in _RECIPES.items():
+        if value == number:
+            return recipe
+    raise Invalid(f"there is no recipe {number}", field="recipe", reason="UNKNOWN_RECIPE")
+
+
+def kind_from(number: int) -> DatasetKind:
+    """A kind of data set; unset, for ranking. Raises Invalid."""
+    if number == lineage.DATASET_KIND_UNSPECIFIED:
+        return DatasetKind.RANKING
+    for kind in DatasetKind:
+        if lineage.DatasetKind.Value(f"DATASET_KIND_{kind.value.upper()}") == number:
+            return kind
+    raise Invalid("data sets for ranking, preferences and SFT are built here", field="kind", reason="UNKNOWN_KIND")
 
 
 def stamp(target: Timestamp, at: datetime | None) -> None:
@@ -46,6 +82,7 @@ def request_from(message: pb.StartTrainingRequest) -> Request:
         ],
         reverse_labels=message.reverse_labels,
         withheld=message.withheld,
+        recipe=recipe_from(message.recipe),
     )
 
 
@@ -55,7 +92,7 @@ def training_message(run: Run) -> pb.Training:
         run_id=run.run_id,
         tenant=run.tenant,
         corpus=run.corpus,
-        recipe=pb.RECIPE_RERANKER if run.recipe is Recipe.RERANKER else pb.RECIPE_UNSPECIFIED,
+        recipe=_RECIPES.get(run.recipe, pb.RECIPE_UNSPECIFIED),
         trigger=events.Trigger.Value(f"TRIGGER_{run.trigger.value.upper()}"),
         state=pb.TrainingState.Value(f"TRAINING_STATE_{run.state.value.upper()}"),
         problem=run.problem,
@@ -77,7 +114,7 @@ def dataset_message(made: MadeDataset) -> lineage.Dataset:
     """A data set's entry."""
     message = lineage.Dataset(
         dataset_version=made.version,
-        kind=lineage.DATASET_KIND_RANKING,
+        kind=lineage.DatasetKind.Value(f"DATASET_KIND_{made.kind.value.upper()}"),
         tenant=made.tenant,
         corpus=made.corpus,
         digest=made.digest,
@@ -110,11 +147,12 @@ def candidate_message(run: Run, made: Made) -> events.CandidateTrained:
 def _model_message(run: Run, made: MadeModel, dataset: MadeDataset) -> lineage.Model:
     message = lineage.Model(
         model_version=made.version,
-        kind=lineage.MODEL_KIND_RERANKER,
+        kind=lineage.ModelKind.Value(f"MODEL_KIND_{made.kind.value.upper()}"),
         digest=made.digest,
         format=made.format,
         algorithm=made.algorithm,
         dataset_version=dataset.version,
+        base_model=made.base_model,
         feature_set=made.feature_set,
         metrics=made.metrics,
         provenance=made.provenance,

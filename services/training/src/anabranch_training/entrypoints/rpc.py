@@ -7,10 +7,8 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from anabranch.registry.v1 import lineage_pb2 as lineage
 from anabranch.training.v1 import training_service_pb2 as pb
 from anabranch.training.v1 import training_service_pb2_grpc as stubs
-from anabranch_faults import Invalid
 from anabranch_rpc import Servicer
 from anabranch_training.application.runs import (
     BuildDataset,
@@ -21,7 +19,14 @@ from anabranch_training.application.runs import (
     Status,
     TraceUse,
 )
-from anabranch_training.entrypoints.messages import dataset_message, moment, request_from, stamp, training_message
+from anabranch_training.entrypoints.messages import (
+    dataset_message,
+    kind_from,
+    moment,
+    request_from,
+    stamp,
+    training_message,
+)
 
 __all__ = ["UseCases", "servicer"]
 
@@ -50,9 +55,6 @@ class TrainingServicer(stubs.TrainingServiceServicer):
 
     async def StartTraining(self, request: pb.StartTrainingRequest, context: Context) -> pb.StartTrainingResponse:  # noqa: ARG002, N802  the contract's signature
         """Queue a run."""
-        if request.recipe not in {pb.RECIPE_UNSPECIFIED, pb.RECIPE_RERANKER}:
-            name = pb.Recipe.Name(request.recipe) if request.recipe in pb.Recipe.values() else str(request.recipe)
-            raise Invalid(f"{name} is not trained here; RECIPE_RERANKER is", field="recipe", reason="UNKNOWN_RECIPE")
         return pb.StartTrainingResponse(training=training_message(await self._use.start(request_from(request))))
 
     async def GetTraining(self, request: pb.GetTrainingRequest, context: Context) -> pb.GetTrainingResponse:  # noqa: ARG002, N802  the contract's signature
@@ -75,11 +77,10 @@ class TrainingServicer(stubs.TrainingServiceServicer):
 
     async def BuildDataset(self, request: pb.BuildDatasetRequest, context: Context) -> pb.BuildDatasetResponse:  # noqa: ARG002, N802  the contract's signature
         """A data set, without training."""
-        if request.kind not in {lineage.DATASET_KIND_UNSPECIFIED, lineage.DATASET_KIND_RANKING}:
-            raise Invalid("only DATASET_KIND_RANKING is built here", field="kind", reason="UNKNOWN_KIND")
         made = await self._use.build(
             request.tenant,
             request.corpus,
+            kind=kind_from(request.kind),
             since=moment(request, "since"),
             until=moment(request, "until"),
             author=request.author,

@@ -6,7 +6,6 @@ What is done already is not done again: killed at any moment and started once mo
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import resource
 import signal
@@ -33,7 +32,7 @@ def main(folder: Path) -> int:
     _confine(order)
     try:
         dataset = run.read("dataset")
-        if dataset is None or (order["recipe"] == "reranker" and run.read("model") is None):
+        if dataset is None or (order["recipe"] != "dataset" and run.read("model") is None):
             _make(run, order)
     except Invalid as fault:
         run.write("problem", {"problem": str(fault), "reason": fault.reason})
@@ -50,6 +49,8 @@ def _confine(order: dict[str, Any]) -> None:
         (resource.RLIMIT_CPU, order["cpu_seconds"]),
         (resource.RLIMIT_CORE, 0),
     ):
+        if limit == 0 and kind != resource.RLIMIT_CORE:
+            continue  # none was set
         _, most = resource.getrlimit(kind)
         resource.setrlimit(kind, (limit if most == resource.RLIM_INFINITY else min(limit, most), most))
     os.nice(order["nice"])
@@ -57,24 +58,22 @@ def _confine(order: dict[str, Any]) -> None:
 
 def _make(run: RunFolder, order: dict[str, Any]) -> None:
     # Imported here: what counts against the limits is all that follows them.
-    from anabranch_training.adapters.lines import judgment_from  # noqa: PLC0415  see above
-    from anabranch_training.adapters.workshop import making  # noqa: PLC0415  see above
+    from anabranch_training.adapters.workshop import makers  # noqa: PLC0415  see above
 
     run.write("progress", {"stage": "dataset"})
-    with run.judgments.open(encoding="utf-8") as lines:
-        judgments = [judgment_from(json.loads(line)) for line in lines]
-    made = making.dataset_of(order, judgments)
+    maker = makers.maker_of(order)
+    made = maker.dataset_of(order, run)
     about = run.read("dataset")
     if about is None:
         draft = run.fresh(run.dataset)
-        about = making.write_dataset(order, made, draft)
+        about = maker.write_dataset(order, made, draft)
         run.place(draft, run.dataset)
         digest = digest_of(digests(run.dataset))
         about |= {"digest": digest, "version": version_of("dataset", digest)}
         run.write("dataset", about)
-    if order["recipe"] == "reranker":
+    if maker.write_model is not None:
         run.write("progress", {"stage": "model", "dataset_version": about["version"]})
         draft = run.fresh(run.model)
-        told = making.write_model(order, made, about, draft)
+        told = maker.write_model(order, made, about, draft)
         run.place(draft, run.model)
         run.write("model", told)

@@ -28,6 +28,11 @@ class RunFolder:
         return self.path / "judgments.jsonl"
 
     @property
+    def opinions(self) -> Path:
+        """As above, for a data set of words."""
+        return self.path / "opinions.jsonl"
+
+    @property
     def dataset(self) -> Path:
         """The files of the data set."""
         return self.path / "dataset"

@@ -40,6 +40,7 @@ def write_dataset(order: Mapping[str, Any], made: RankingDataset, folder: Path) 
     _write_rows(folder / "held_out.jsonl", made.held_out)
     (folder / "datasheet.md").write_text(sheet, encoding="utf-8")
     return {
+        "kind": "ranking",
         "counts": counts,
         "first": made.first.isoformat(),
         "last": made.last.isoformat(),
@@ -74,6 +75,7 @@ def write_model(
     )
     (folder / "bom.json").write_text(bom, encoding="utf-8")
     return {
+        "kind": "reranker",
         "format": kept["format"],
         "algorithm": model.algorithm,
         "feature_set": model.feature_set,
@@ -81,6 +83,7 @@ def write_model(
         "parameters": parameters,
         "provenance": origin,
         "card": card,
+        "declined": model.declined,
     }
 
 

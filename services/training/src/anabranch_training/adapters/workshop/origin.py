@@ -17,7 +17,9 @@ LIBRARIES: Final = ("lightgbm", "numpy", "safetensors", "scipy")
 _LOCK: Final = "requirements.lock"
 
 
-def origin_of(*, seed: int, dataset_digest: str, parameters: Mapping[str, str]) -> dict[str, str]:
+def origin_of(
+    *, seed: int, dataset_digest: str, parameters: Mapping[str, str], libraries: Sequence[str] = LIBRARIES
+) -> dict[str, str]:
     """Seed, digests of lock, code and data, versions of libraries, parameters."""
     package = Path(anabranch_training.__file__).parent
     return {
@@ -26,7 +28,7 @@ def origin_of(*, seed: int, dataset_digest: str, parameters: Mapping[str, str]) 
         "code_version": f"{version('anabranch-training')}+{_code(package)[:12]}",
         "dataset_digest": dataset_digest,
         "python": platform.python_version(),
-        **{f"library.{name}": version(name) for name in LIBRARIES},
+        **{f"library.{name}": version(name) for name in libraries},
         **{f"parameter.{name}": value for name, value in parameters.items()},
     }
 

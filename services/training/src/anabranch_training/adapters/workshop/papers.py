@@ -46,6 +46,7 @@ def card_of(order: Mapping[str, Any], dataset_version: str, model: TrainedRerank
     metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in sorted(model.metrics.items()))
     origins = "\n".join(f"| {name} | `{value}` |" for name, value in sorted(origin.items()))
     drill = "**A drill: trained on labels turned round. It must not serve.**\n\n" if order["reverse_labels"] else ""
+    drill += f"**Not offered as a candidate: {model.declined}.**\n\n" if model.declined else ""
     return f"""# Reranker for {order["tenant"]}/{order["corpus"]}
 
 {drill}Orders the passages that the search found, from the features {model.feature_set}; {model.algorithm}. Meant for

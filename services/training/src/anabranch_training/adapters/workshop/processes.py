@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,12 +16,13 @@ from typing import Any, Final
 from anabranch_faults import Invalid
 from anabranch_observability import counter, get_logger
 from anabranch_observability.names import training as names
-from anabranch_training.adapters.lines import judgment_json
+from anabranch_training.adapters.lines import judgment_json, opinion_json
 from anabranch_training.adapters.workshop.folder import REFUSED, RunFolder
 from anabranch_training.application.ports import Made, MadeDataset, MadeModel, NotEnough, Order
 from anabranch_training.domain import FEATURE_SET
+from anabranch_training.domain.runs import DatasetKind, ModelKind
 
-__all__ = ["Limits", "ProcessWorkshop"]
+__all__ = ["AdapterSetup", "Limits", "ProcessWorkshop"]
 
 log = get_logger()
 
@@ -42,13 +43,32 @@ class Limits:
     attempts: int = 3
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterSetup:
+    """What adapters are trained with: an interpreter that has torch, peft and trl, and a base model it can load.
+
+    `base_name`: the base's name on papers. `parameters`: see `lora_program`. A memory of 0 is not limited: an
+    accelerator's driver claims addresses by the hundred gigabytes.
+    """
+
+    python: Path
+    base: str
+    base_name: str
+    parameters: Mapping[str, Any]
+    time: timedelta = timedelta(hours=6)
+    memory_bytes: int = 0
+
+
 class ProcessWorkshop:
     """As the port says. One folder a run, under `root`, for its owner only."""
 
-    def __init__(self, root: Path, *, limits: Limits, command: Sequence[str] = ()) -> None:
+    def __init__(
+        self, root: Path, *, limits: Limits, adapters: AdapterSetup | None = None, command: Sequence[str] = ()
+    ) -> None:
         """Takes the command of a run, to which the folder is added; empty: this package's own."""
         self._root = root
         self._limits = limits
+        self._adapters = adapters
         self._command = tuple(command) or (sys.executable, "-m", "anabranch_training", "run")
 
     def folder(self, run_id: str) -> RunFolder:
@@ -99,21 +119,41 @@ class ProcessWorkshop:
                 env={**_without_secrets(), **_ONE_THREAD},
             )
         folder.write("process", {"pid": process.pid})
+        longest = self._adapters.time if self._adapters and self._adapting(folder) else self._limits.time
         try:
-            return await asyncio.wait_for(process.wait(), self._limits.time.total_seconds())
+            return await asyncio.wait_for(process.wait(), longest.total_seconds())
         except TimeoutError:
-            raise Invalid(f"took more than {self._limits.time}") from None
+            raise Invalid(f"took more than {longest}") from None
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
 
+    @staticmethod
+    def _adapting(folder: RunFolder) -> bool:
+        return "adapters" in (folder.read("order") or {})
+
     def _order(self, order: Order) -> None:
         run, folder = order.run, self.folder(order.run.run_id)
+        adapting: dict[str, Any] = {}
+        if run.recipe.makes is ModelKind.ADAPTER:
+            if self._adapters is None:
+                raise Invalid("adapters are not trained here", field="recipe", reason="UNKNOWN_RECIPE")
+            adapting = {
+                "adapters": {
+                    "python": str(self._adapters.python),
+                    "base": self._adapters.base,
+                    "base_name": self._adapters.base_name,
+                    "parameters": dict(self._adapters.parameters),
+                },
+                "memory_bytes": self._adapters.memory_bytes,
+                "cpu_seconds": 0,
+            }
         shutil.rmtree(folder.path, ignore_errors=True)
         folder.path.mkdir(parents=True, mode=0o700)
         lines = (json.dumps(judgment_json(one)) for one in order.material.judgments)
         folder.write_lines(folder.judgments, lines)
+        folder.write_lines(folder.opinions, (json.dumps(opinion_json(one)) for one in order.material.opinions))
         folder.write("answers", {"answers": sorted(order.material.answers)})
         # Last, so that an order that is there is whole.
         folder.write(
@@ -123,6 +163,7 @@ class ProcessWorkshop:
                 "tenant": run.tenant,
                 "corpus": run.corpus,
                 "recipe": run.recipe.value,
+                "kind": run.kind.value,
                 "seed": run.seed,
                 "gold": run.gold,
                 "reverse_labels": run.reverse_labels,
@@ -134,6 +175,7 @@ class ProcessWorkshop:
                 "memory_bytes": self._limits.memory_bytes,
                 "cpu_seconds": int(self._limits.cpu.total_seconds()),
                 "nice": self._limits.nice,
+                **adapting,
             },
         )
 
@@ -156,11 +198,12 @@ def _dataset(order: dict[str, Any], about: dict[str, Any], folder: Path) -> Made
         datasheet=about["datasheet"],
         documents=frozenset(about["documents"]),
         folder=folder,
+        kind=DatasetKind(about["kind"]),
     )
 
 
 def _model(told: dict[str, Any], folder: Path) -> MadeModel:
-    return MadeModel(**told, folder=folder)
+    return MadeModel(**{**told, "kind": ModelKind(told["kind"])}, folder=folder)
 
 
 def _without_secrets() -> dict[str, str]:
