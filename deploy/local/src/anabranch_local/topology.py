@@ -39,7 +39,7 @@ _BACK = (
 _CALLS: Mapping[str, tuple[str, ...]] = {
     "retrieval": ("embedding",),
     "gateway": ("ingestion", "retrieval", "generation", "feedback"),
-    "evaluation": ("retrieval", "generation", "registry"),
+    "evaluation": ("retrieval", "generation", "registry", "embedding"),
     "training": ("feedback", "retrieval", "registry"),
 }
 """Service -> the services it calls over gRPC, each told as ANABRANCH_<SERVICE>_<CALLED>."""
