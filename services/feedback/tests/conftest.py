@@ -23,7 +23,8 @@ async def start(tmp_path: Path) -> AsyncIterator[Any]:
     closing = []
 
     async def begin(**options: Any) -> Running:
-        options = {"review_random": 0, "review_thumb_down": 0, "review_abstained": 0, "sweep": "100ms", **options}
+        shares = ("random", "thumb_down", "abstained", "low_score", "disagreement")
+        options = {**{f"review_{share}": 0 for share in shares}, "sweep": "100ms", **options}
         settings, bus = Settings(data=tmp_path, **options), MemoryBus()
         process = Process(settings, name="feedback")
         running = Running(stub=None, bus=bus, poll=poll_until)

@@ -29,12 +29,14 @@ from anabranch_feedback.adapters.store.ledger import SqlLedger
 from anabranch_feedback.adapters.store.shelf import SqlShelf
 from anabranch_feedback.adapters.telemetry import Telemetry
 from anabranch_feedback.application.answering import EraseUser, Joiner, LookAfter, RecordAnswers
-from anabranch_feedback.application.ports import Channel, Past, Shares
+from anabranch_feedback.application.ports import Channel, Past
 from anabranch_feedback.application.reading import AnswerFilter, RatingFilter, Read
+from anabranch_feedback.application.sampling import Sampler
 from anabranch_feedback.application.taking import Arrival, Rules, State, TakeFeedback
 from anabranch_feedback.bootstrap import database_of
 from anabranch_feedback.domain.limits import RateLimit
 from anabranch_feedback.domain.refusals import Refusal, Refused
+from anabranch_feedback.domain.sampling import Shares
 from anabranch_feedback.entrypoints.kafka import encoded
 from anabranch_feedback.testing import feedback, new_answer_id, served
 from anabranch_store import Database
@@ -75,7 +77,8 @@ class Kit:
         self.ledger = SqlLedger(database, encode=encoded)
         self.shelf = SqlShelf(database)
         log, clock = Telemetry(), lambda: self.now
-        self.joiner = Joiner(codec=messages.CODEC, log=log, shares=Shares(thumb_down=1))
+        sampler = Sampler(Shares(thumb_down=1, disagreement=1))
+        self.joiner = Joiner(codec=messages.CODEC, log=log, sampler=sampler)
         self.take = TakeFeedback(
             ledger=self.ledger,
             redactor=PatternRedactor(),
@@ -83,9 +86,10 @@ class Kit:
             limit=RateLimit(per_minute=0, burst=1),
             clock=clock,
             log=log,
-            rules=Rules(shares=Shares(thumb_down=1)),
+            rules=Rules(),
+            sampler=sampler,
         )
-        self.record = RecordAnswers(ledger=self.ledger, joiner=self.joiner, clock=clock, shares=Shares())
+        self.record = RecordAnswers(ledger=self.ledger, joiner=self.joiner, clock=clock, sampler=sampler)
         self.erase = EraseUser(ledger=self.ledger, clock=clock)
         self.upkeep = LookAfter(
             ledger=self.ledger,
@@ -136,6 +140,22 @@ async def test_answers_feedback_and_reviews_come_back_as_they_went_in(kit: Kit) 
     lines, token = await read.answers(AnswerFilter(tenant="acme", document_id="d1"), page_size=1, page_token="")
     more, _ = await read.answers(AnswerFilter(tenant="acme", document_id="d1"), page_size=1, page_token=token)
     assert {lines[0].answer_id, more[0].answer_id} == {answer_id, other}
+
+
+async def test_an_answer_people_disagree_over_is_put_before_raters_and_no_other(kit: Kit) -> None:
+    disputed, praised, late = (new_answer_id() for _ in range(3))
+    await kit.record([messages.answer_from(served(one)) for one in (disputed, praised)])
+    for answer_id, stars in ((disputed, (1, 5)), (praised, (4, 5, 3)), (late, (5, 2))):
+        for n, number in enumerate(stars):
+            await kit.give(feedback(answer_id, user_id=f"u{n}", rating=upstream.Rating(stars=number)))
+
+    async def queued() -> dict[str, str]:
+        items = await kit.shelf.reviews("acme", "", "r1", wanted=1, count=9)
+        return {item.answer_id: item.sampled_by for item in items}
+
+    assert await queued() == {disputed: "disagreement"}
+    await kit.record([messages.answer_from(served(late))])
+    assert await queued() == {disputed: "disagreement", late: "disagreement"}
 
 
 async def test_of_many_who_change_one_feedback_at_once_every_revision_is_made_once(kit: Kit) -> None:

@@ -10,6 +10,7 @@ from grpc import StatusCode
 from grpc.aio import AioRpcError
 
 from anabranch import topics
+from anabranch.evaluation.v1.events_pb2 import AnswerScored, Judgment
 from anabranch.feedback.v1 import events_pb2 as events
 from anabranch.feedback.v1 import feedback_service_pb2 as pb
 from anabranch.upstream.v1 import feedback_pb2 as upstream
@@ -144,6 +145,34 @@ async def test_what_a_person_gave_can_be_forgotten(running: Running) -> None:
     assert [one.user_id for one in found.feedback] == ["bob"]
     back = await running.give(feedback(answer_id))
     assert back.revision == 3
+
+
+async def test_raters_get_what_scored_low_and_what_the_judges_votes_or_people_disagree_over(start: Any) -> None:
+    running = await start(review_low_score=1, review_disagreement=1)
+    low, torn, disputed, fine, unrecorded = (new_answer_id() for _ in range(5))
+    judgment = Judgment(votes=3, score=0.6, agreement=0.6)
+    scored = [
+        AnswerScored(tenant="acme", answer_id=answer_id, corpus="wiki", scores={"groundedness": score}, judgment=said)
+        for answer_id, score, said in (
+            (low, 0.1, None),
+            (torn, 0.9, judgment),
+            (fine, 0.9, None),
+            (unrecorded, 0.1, None),
+        )
+    ]
+    await running.bus.deliver(topics.EVALUATION_ANSWER_SCORED, [*scored, AnswerScored(scores={"groundedness": 0})])
+    assert len(running.bus.dead(topics.EVALUATION_ANSWER_SCORED, "feedback")) == 1
+    await running.bus.deliver(SERVED, [served(one) for one in (low, torn, disputed, fine)])
+    await running.bus.deliver(SERVED, [served(unrecorded, has_content=False)])
+    await running.give(feedback(disputed, user_id="u1", thumb=UP))
+    await running.give(feedback(disputed, user_id="u2", thumb=DOWN))
+    await running.give(feedback(fine, user_id="u1", thumb=UP))
+    items = (await running.stub.ListReviews(pb.ListReviewsRequest(tenant="acme", rater_id="r"), timeout=5)).items
+    assert {one.answer.answer_id: one.sampled_by for one in items} == {
+        low: "low-score",
+        torn: "disagreement",
+        disputed: "disagreement",
+    }
 
 
 async def test_raters_get_what_was_sampled_once_and_their_agreement_is_told(start: Any) -> None:

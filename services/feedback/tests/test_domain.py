@@ -14,7 +14,7 @@ from statsmodels.stats.inter_rater import (  # type: ignore[import-untyped]  # i
 )
 
 from anabranch_feedback.domain.agreement import agreement, cohen, fleiss, weighted_cohen
-from anabranch_feedback.domain.answers import made_at, sampled
+from anabranch_feedback.domain.answers import made_at
 from anabranch_feedback.domain.given import (
     CitationJudgment,
     Correction,
@@ -29,6 +29,7 @@ from anabranch_feedback.domain.given import (
 )
 from anabranch_feedback.domain.limits import RateLimit
 from anabranch_feedback.domain.refusals import Refusal, Refused
+from anabranch_feedback.domain.sampling import Bars, Scored, Shares, sampled
 from anabranch_feedback.testing import new_answer_id
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -155,3 +156,42 @@ def test_agreement_is_never_above_one(stars: dict[str, dict[str, int]]) -> None:
     found = agreement(stars)
     for kappa in (found.kappa, found.weighted):
         assert math.isnan(kappa) or kappa <= 1 + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("scores", "agreement", "why"),
+    [
+        ({"groundedness": 0.49}, None, "low-score"),
+        ({"groundedness": 0.5}, None, ""),
+        ({"groundedness": 0.9, "judge": 0.2}, 0.5, "low-score"),
+        ({"context_precision": 0.0}, None, ""),
+        ({"groundedness": 0.9}, 0.6, "disagreement"),
+        ({"groundedness": 0.9}, 0.7, ""),
+        ({}, None, ""),
+    ],
+)
+def test_raters_see_what_scored_low_where_that_counts_and_what_the_judge_is_torn_over(
+    scores: dict[str, float], agreement: float | None, why: str
+) -> None:
+    bars = Bars(scores={"groundedness": 0.5, "judge": 0.5}, agreement=0.7)
+    scored = Scored(tenant="acme", corpus="wiki", answer_id="a", scores=scores, agreement=agreement)
+    assert bars.why(scored, Shares(low_score=1, disagreement=1)) == why
+    assert bars.why(scored, Shares()) == ""
+
+
+@pytest.mark.parametrize(
+    ("what", "verdict"),
+    [
+        (Thumb(up=True), 1),
+        (Thumb(up=False), -1),
+        (Rating(stars=4), 1),
+        (Rating(stars=3), 0),
+        (Rating(stars=2), -1),
+        (Correction(text="No: 1843."), -1),
+        (Review(stars=5), 1),
+        (Review(skipped=True), 0),
+        (CitationJudgment(chunk_id="c", relevant=False), 0),
+    ],
+)
+def test_a_feedback_calls_its_answer_good_or_not_or_does_not_say(what: What, verdict: int) -> None:
+    assert Given(tenant="acme", answer_id="a", user_id="ada", what=what).verdict == verdict

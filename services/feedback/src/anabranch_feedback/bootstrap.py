@@ -15,11 +15,13 @@ from anabranch_feedback.adapters.store.ledger import SqlLedger
 from anabranch_feedback.adapters.store.shelf import SqlShelf
 from anabranch_feedback.adapters.telemetry import Telemetry
 from anabranch_feedback.application.answering import EraseUser, Joiner, LookAfter, RecordAnswers
-from anabranch_feedback.application.ports import Clock, Shares
+from anabranch_feedback.application.ports import Clock
 from anabranch_feedback.application.reading import Read
 from anabranch_feedback.application.reviewing import GetAgreement, SubmitReview
+from anabranch_feedback.application.sampling import Sampler, SampleScored
 from anabranch_feedback.application.taking import Rules, TakeFeedback
 from anabranch_feedback.domain.limits import RateLimit
+from anabranch_feedback.domain.sampling import Bars, Shares
 from anabranch_feedback.entrypoints import kafka, rpc
 from anabranch_feedback.messages import CODEC
 from anabranch_feedback.settings import Settings
@@ -52,8 +54,15 @@ def build(settings: Settings, *, bus: Bus, clock: Clock | None = None) -> Servic
         random=settings.review_random,
         thumb_down=settings.review_thumb_down,
         abstained=settings.review_abstained,
+        low_score=settings.review_low_score,
+        disagreement=settings.review_disagreement,
     )
-    joiner = Joiner(codec=CODEC, log=telemetry, shares=shares)
+    bars = Bars(
+        scores=dict.fromkeys(settings.review_scores, settings.review_low_score_below),
+        agreement=settings.review_agreement_below,
+    )
+    sampler = Sampler(shares)
+    joiner = Joiner(codec=CODEC, log=telemetry, sampler=sampler)
     take = TakeFeedback(
         ledger=ledger,
         redactor=PatternRedactor(phone_region=settings.phone_region),
@@ -64,8 +73,8 @@ def build(settings: Settings, *, bus: Bus, clock: Clock | None = None) -> Servic
         rules=Rules(
             tenants=None if "*" in settings.tenants else frozenset(settings.tenants),
             grace=settings.grace,
-            shares=shares,
         ),
+        sampler=sampler,
     )
     upkeep = LookAfter(
         ledger=ledger,
@@ -79,7 +88,8 @@ def build(settings: Settings, *, bus: Bus, clock: Clock | None = None) -> Servic
     kafka.register(
         bus,
         take=take,
-        record_answers=RecordAnswers(ledger=ledger, joiner=joiner, clock=now, shares=shares),
+        record_answers=RecordAnswers(ledger=ledger, joiner=joiner, clock=now, sampler=sampler),
+        sample_scored=SampleScored(ledger=ledger, clock=now, shares=shares, bars=bars),
         max_records=settings.max_records,
     )
     use = rpc.UseCases(

@@ -9,6 +9,7 @@ from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from anabranch.evaluation.v1.events_pb2 import AnswerScored
 from anabranch.feedback.v1 import events_pb2 as pb
 from anabranch.gateway.v1.events_pb2 import AnswerServed
 from anabranch.upstream.v1 import feedback_pb2 as upstream
@@ -27,6 +28,7 @@ from anabranch_feedback.domain.given import (
     What,
 )
 from anabranch_feedback.domain.refusals import Refusal, Refused, invalid
+from anabranch_feedback.domain.sampling import Scored
 
 __all__ = [
     "CODEC",
@@ -36,6 +38,7 @@ __all__ = [
     "rating_given",
     "rating_rejected",
     "review_from",
+    "scored_from",
     "stamp",
     "time_of",
 ]
@@ -220,6 +223,21 @@ def answer_from(served: AnswerServed) -> Answer:
         ),
         record=served.SerializeToString(),
         cause=cause_of(served).SerializeToString(),
+    )
+
+
+def scored_from(message: AnswerScored) -> Scored:
+    """Raises Invalid for a record that names no answer. The judge's score, if there is one, is the metric `judge`."""
+    if not message.tenant or not message.answer_id or len(message.answer_id) > _SHORT:
+        raise invalid("answer_id", "the record names no answer")
+    votes = message.judgment.votes
+    judged = {"judge": message.judgment.score} if votes else {}
+    return Scored(
+        tenant=message.tenant,
+        corpus=message.corpus,
+        answer_id=message.answer_id,
+        scores={**message.scores, **judged},
+        agreement=message.judgment.agreement if votes > 1 else None,
     )
 
 

@@ -52,6 +52,18 @@ class Settings(ServiceSettings):
     review_random: float = Field(default=0.01, ge=0, le=1, description="share of answers that raters see")
     review_thumb_down: float = Field(default=0.25, ge=0, le=1, description="likewise, of those with a thumb down")
     review_abstained: float = Field(default=0.05, ge=0, le=1, description="likewise, of those that abstained")
+    review_low_score: float = Field(default=0.25, ge=0, le=1, description="likewise, of those that scored low")
+    review_disagreement: float = Field(
+        default=0.5, ge=0, le=1, description="likewise, of those over which people, or the judge's votes, disagree"
+    )
+    review_scores: Listed = Field(
+        default=("groundedness", "judge"),
+        description="metrics whose low scores count, with commas; `judge` is a language model's score",
+    )
+    review_low_score_below: float = Field(default=0.5, ge=0, le=1, description="a score below this is low")
+    review_agreement_below: float = Field(
+        default=0.7, ge=0, le=1, description="the judge's votes disagree when fewer than this share agree"
+    )
     review_raters: int = Field(default=2, ge=1, le=100, description="raters an answer is shown to")
     keep: timedelta = Field(
         default=timedelta(days=31),
@@ -65,7 +77,7 @@ class Settings(ServiceSettings):
     )
     max_records: int = Field(default=500, ge=1, le=1000, description="most records of a batch")
 
-    @field_validator("tenants", mode="before")
+    @field_validator("tenants", "review_scores", mode="before")
     @classmethod
     def _with_commas(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

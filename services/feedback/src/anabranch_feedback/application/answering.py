@@ -15,12 +15,10 @@ from anabranch_feedback.application.ports import (
     Ledger,
     Log,
     Past,
-    Queued,
     Rejection,
-    Shares,
 )
-from anabranch_feedback.application.taking import reviews_of
-from anabranch_feedback.domain.answers import Answer, sampled
+from anabranch_feedback.application.sampling import Sampler
+from anabranch_feedback.domain.answers import Answer, Known
 from anabranch_feedback.domain.refusals import Refused
 
 _MOST = 500
@@ -29,11 +27,11 @@ _MOST = 500
 class Joiner:
     """Joins feedback that waited. What comes of it leaves through the outbox."""
 
-    def __init__(self, *, codec: Codec, log: Log, shares: Shares) -> None:
+    def __init__(self, *, codec: Codec, log: Log, sampler: Sampler) -> None:
         """Takes what it works with."""
         self._codec = codec
         self._log = log
-        self._shares = shares
+        self._sampler = sampler
 
     async def join(self, books: Books, waiting: Sequence[Feedback], now: datetime) -> None:
         """Join those whose answers are all there; refuse those that do not fit; leave the rest."""
@@ -41,9 +39,8 @@ class Joiner:
             return
         ids = {row.answer_id for row in waiting} | {row.other_answer_id for row in waiting if row.other_answer_id}
         answers = await books.answers(ids)
-        joined: list[Feedback] = []
+        both: list[tuple[Feedback, Known]] = []
         refused: list[tuple[Feedback, Refused]] = []
-        queued: list[Queued] = []
         for row in waiting:
             try:
                 known = match(self._codec.given(row.content), answers, self._codec).answer
@@ -54,10 +51,11 @@ class Joiner:
                 continue
             if row.waiting_since is not None:
                 self._log.joined_late(now - row.waiting_since)
-            joined.append(replace(row, corpus=known.corpus, cause=known.cause, joined_at=now, waiting_since=None))
-            queued += reviews_of(joined[-1], known, self._shares, now)
+            row = replace(row, corpus=known.corpus, cause=known.cause, joined_at=now, waiting_since=None)  # noqa: PLW2901  the same row, now joined
+            both.append((row, known))
+        joined = [row for row, _ in both]
         await books.save(new=(), changed=joined)
-        await books.queue(queued)
+        await self._sampler.joined(books, both, now)
         await books.tell(joined)
         await self.refuse(books, refused, now)
 
@@ -99,12 +97,12 @@ def _rejection(row: Feedback, fault: Refused, now: datetime) -> Rejection:
 class RecordAnswers:
     """Keeps answers' records and samples some of them for raters."""
 
-    def __init__(self, *, ledger: Ledger, joiner: Joiner, clock: Clock, shares: Shares) -> None:
+    def __init__(self, *, ledger: Ledger, joiner: Joiner, clock: Clock, sampler: Sampler) -> None:
         """Takes what it works on."""
         self._ledger = ledger
         self._joiner = joiner
         self._clock = clock
-        self._shares = shares
+        self._sampler = sampler
 
     async def __call__(self, answers: Sequence[Answer]) -> None:
         """Keep all; a record that is there already stays as it is."""
@@ -113,19 +111,8 @@ class RecordAnswers:
         now = self._clock()
         async with self._ledger.transaction() as books:
             await books.add_answers(answers)
-            await books.queue([queued for answer in answers for queued in self._sample(answer, now)])
+            await self._sampler.recorded(books, answers, now)
             await self._joiner.join(books, await books.waiting_for({answer.answer_id for answer in answers}), now)
-
-    def _sample(self, answer: Answer, now: datetime) -> list[Queued]:
-        if not answer.has_content:
-            return []
-        if answer.abstained and sampled(answer.answer_id, "abstained", self._shares.abstained):
-            why = "abstained"
-        elif sampled(answer.answer_id, "random", self._shares.random):
-            why = "random"
-        else:
-            return []
-        return [Queued(tenant=answer.tenant, corpus=answer.corpus, answer_id=answer.answer_id, sampled_by=why, at=now)]
 
 
 class LookAfter:
@@ -193,6 +180,7 @@ class EraseUser:
                     revision=row.revision + 1,
                     content=b"",
                     kind="",
+                    verdict=0,
                     given_at=max(now, row.given_at),
                     joined_at=now,
                     told_by_event=False,

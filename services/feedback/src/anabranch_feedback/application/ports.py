@@ -31,6 +31,7 @@ class Feedback:
     `content` is the contract's FeedbackGiven, redacted, as bytes. Without `joined_at` it waits, since `waiting_since`,
     for an answer's record. `event_key` and `event_id` are those of the event that made the revision; `told_by_event`
     says that this event tells of it, and tells again whenever it comes again. `user_id` is empty when withdrawn.
+    `verdict` is 1 where it calls the answer good, -1 where it does not, else 0.
     """
 
     feedback_id: str
@@ -41,6 +42,7 @@ class Feedback:
     other_answer_id: str
     user_id: str
     kind: str
+    verdict: int = 0
     content: bytes
     cause: bytes = b""
     given_at: datetime
@@ -127,6 +129,9 @@ class Books(Protocol):
     async def remove(self, feedback_ids: Iterable[str]) -> None:
         """Forgets feedback that was never joined."""
 
+    async def disputed(self, answers: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Of these answers (tenant, id) those that some call good and some do not."""
+
     async def queue(self, reviews: Sequence[Queued]) -> None:
         """Puts answers before raters; those that are there stay as they are."""
 
@@ -177,15 +182,6 @@ class Codec:
     content: Callable[[Given], bytes]
     given: Callable[[bytes], Given]
     shown: Callable[[bytes], frozenset[str]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shares:
-    """Which share of answers raters get to see, 0 to 1 each."""
-
-    random: float = 0.0
-    thumb_down: float = 0.0
-    abstained: float = 0.0
 
 
 Answers = Mapping[str, Sequence[Known]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
 from uuid import UUID, uuid5
@@ -20,11 +20,10 @@ from anabranch_feedback.application.ports import (
     Ledger,
     Log,
     Past,
-    Queued,
     Redactor,
-    Shares,
 )
-from anabranch_feedback.domain.answers import Known, made_at, sampled
+from anabranch_feedback.application.sampling import Sampler
+from anabranch_feedback.domain.answers import Known, made_at
 from anabranch_feedback.domain.given import Correction, Given
 from anabranch_feedback.domain.limits import RateLimit
 from anabranch_feedback.domain.refusals import Refusal, Refused
@@ -75,7 +74,6 @@ class Rules:
 
     tenants: frozenset[str] | None = None
     grace: timedelta = timedelta(minutes=10)
-    shares: Shares = field(default_factory=Shares)
 
 
 class TakeFeedback:
@@ -91,6 +89,7 @@ class TakeFeedback:
         clock: Clock,
         log: Log,
         rules: Rules,
+        sampler: Sampler,
     ) -> None:
         """Takes what it works on."""
         self._ledger = ledger
@@ -100,6 +99,7 @@ class TakeFeedback:
         self._clock = clock
         self._log = log
         self._rules = rules
+        self._sampler = sampler
 
     async def batch(self, arrivals: Sequence[Arrival]) -> list[Settled]:
         """Settle records of a partition, in order. The caller publishes what is `told`, and refusals.
@@ -163,7 +163,7 @@ class _Work:
         self._there: set[str] = set()
         self._touched: set[str] = set()
         self._fresh: list[Past] = []
-        self._queued: list[Queued] = []
+        self._joined: list[tuple[Feedback, Known]] = []
 
     async def run(self, arrivals: Sequence[Arrival]) -> list[Settled]:
         books = self._books
@@ -184,8 +184,7 @@ class _Work:
         )
         if self._fresh:
             await books.remember(self._fresh, self._now)
-        if self._queued:
-            await books.queue(self._queued)
+        await self._use._sampler.joined(books, self._joined, self._now)  # noqa: SLF001  the two are one thing in two pieces
         final = [self._final(one) for one in settled]
         if self._channel is not Channel.KAFKA:
             await books.tell([one.told for one in final if one.told is not None])
@@ -251,6 +250,7 @@ class _Work:
             other_answer_id=given.other_answer_id,
             user_id=given.user_id,
             kind=given.kind,
+            verdict=given.verdict,
             content=self._use._codec.content(given),  # noqa: SLF001  as above
             cause=known.cause if known else b"",
             given_at=given_at,
@@ -264,7 +264,7 @@ class _Work:
         self._touched.add(feedback_id)
         if known is None:
             return Settled(state=State.WAITING, feedback_id=feedback_id, revision=row.revision)
-        self._queued += reviews_of(row, known, rules.shares, self._now)
+        self._joined.append((row, known))
         return Settled(state=State.JOINED, feedback_id=feedback_id, revision=row.revision, told=row)
 
     def _spend(self, arrival: Arrival, given: Given) -> None:
@@ -285,14 +285,3 @@ class _Work:
         if told is None or self._rows[told.feedback_id].revision == told.revision:
             return settled
         return replace(settled, told=None)
-
-
-def reviews_of(row: Feedback, known: Known, shares: Shares, at: datetime) -> list[Queued]:
-    """The answer, where its thumb puts it before raters."""
-    if row.kind != "thumb-down" or not known.has_content:
-        return []
-    if not sampled(row.answer_id, "thumb-down", shares.thumb_down):
-        return []
-    return [
-        Queued(tenant=row.tenant, corpus=row.corpus, answer_id=row.answer_id, sampled_by="thumb-down", at=at),
-    ]

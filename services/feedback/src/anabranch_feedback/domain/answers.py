@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -60,9 +59,3 @@ def made_at(answer_id: str) -> datetime | None:
         return datetime.fromtimestamp((uuid.int >> 80) / 1000, UTC)
     except (OverflowError, ValueError, OSError):
         return None
-
-
-def sampled(answer_id: str, purpose: str, share: float) -> bool:
-    """Whether the answer is in the sample: the same for every replica and every time, and apart for each purpose."""
-    digest = hashlib.sha256(f"{purpose}\n{answer_id}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") < share * 2**64

@@ -20,6 +20,8 @@ _NAME: Final = 128
 _COMMENT: Final = 4_096
 _CORRECTION: Final = 16_384
 _STARS: Final = 5
+_GOOD: Final = 4
+_BAD: Final = 2
 _REASONS: Final = 16
 _RANKED: Final = 200
 _DWELL: Final = timedelta(days=1)
@@ -202,6 +204,18 @@ class Given:
     def feedback_id(self) -> str:
         """The same for every revision."""
         return str(uuid5(_NAMESPACE, f"{self.tenant}\n{self.answer_id}\n{self.user_id}\n{self.slot}"))
+
+    @property
+    def verdict(self) -> int:
+        """1: the answer was good, -1: it was not, 0: this does not say."""
+        match self.what:
+            case Thumb(up=up):
+                return 1 if up else -1
+            case Rating(stars=stars) | Review(stars=stars, skipped=False):
+                return (stars >= _GOOD) - (stars <= _BAD)
+            case Correction():
+                return -1
+        return 0
 
     @property
     def other_answer_id(self) -> str:

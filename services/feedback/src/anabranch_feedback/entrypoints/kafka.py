@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from anabranch import topics
+from anabranch.evaluation.v1.events_pb2 import AnswerScored
 from anabranch.gateway.v1.events_pb2 import AnswerServed
 from anabranch.upstream.v1.feedback_pb2 import FeedbackGiven
 from anabranch_bus import Batch, Bus, Encoded, Event, Outcome, Record, Unreadable, derived_id
 from anabranch_feedback import messages
 from anabranch_feedback.application.answering import RecordAnswers
 from anabranch_feedback.application.ports import Feedback, Rejection
+from anabranch_feedback.application.sampling import SampleScored
 from anabranch_feedback.application.taking import Arrival, TakeFeedback
 from anabranch_feedback.domain.refusals import Refusal, Refused
 
@@ -22,7 +24,9 @@ _GIVEN = topics.FEEDBACK_RATING_GIVEN
 _REJECTED = topics.FEEDBACK_RATING_REJECTED
 
 
-def register(bus: Bus, *, take: TakeFeedback, record_answers: RecordAnswers, max_records: int) -> None:
+def register(
+    bus: Bus, *, take: TakeFeedback, record_answers: RecordAnswers, sample_scored: SampleScored, max_records: int
+) -> None:
     """Declares what the service reads."""
 
     async def on_unreadable(record: Unreadable) -> Sequence[Event]:
@@ -54,6 +58,12 @@ def register(bus: Bus, *, take: TakeFeedback, record_answers: RecordAnswers, max
     async def on_answer_served(records: Batch[AnswerServed]) -> Outcome[AnswerServed]:
         outcome = records.outcome()
         await record_answers([answer for _, answer in outcome.parse(messages.answer_from)])
+        return outcome
+
+    @bus.subscriber(topics.EVALUATION_ANSWER_SCORED, group=GROUP, max_records=max_records)
+    async def on_answer_scored(records: Batch[AnswerScored]) -> Outcome[AnswerScored]:
+        outcome = records.outcome()
+        await sample_scored([scored for _, scored in outcome.parse(messages.scored_from)])
         return outcome
 
 

@@ -210,6 +210,18 @@ class SqlBooks:
         """As in the port."""
         await self._tx.execute(delete(FEEDBACK).where(FEEDBACK.c.feedback_id.in_(list(feedback_ids))))
 
+    async def disputed(self, answers: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+        """As in the port."""
+        wanted = set(answers)
+        of = (FEEDBACK.c.answer_id, FEEDBACK.c.tenant)
+        statement = (
+            select(*of)
+            .where(FEEDBACK.c.answer_id.in_(sorted(answer_id for _, answer_id in wanted)))
+            .group_by(*of)
+            .having(func.min(FEEDBACK.c.verdict) < 0, func.max(FEEDBACK.c.verdict) > 0)
+        )
+        return {(row.tenant, row.answer_id) for row in await self._tx.execute(statement)} & wanted
+
     async def queue(self, reviews: Sequence[Queued]) -> None:
         """As in the port."""
         rows = [

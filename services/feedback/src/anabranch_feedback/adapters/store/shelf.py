@@ -157,7 +157,7 @@ class SqlShelf:
         statement = (
             select(REVIEWS, ANSWERS.c.record, done.label("done"))
             .join(ANSWERS, (ANSWERS.c.answer_id == REVIEWS.c.answer_id) & (ANSWERS.c.tenant == REVIEWS.c.tenant))
-            .where(REVIEWS.c.tenant == tenant, ~mine, done < wanted)
+            .where(REVIEWS.c.tenant == tenant, ANSWERS.c.has_content, ~mine, done < wanted)
             .order_by(REVIEWS.c.queued_at, REVIEWS.c.review_id)
             .limit(count)
         )

@@ -54,6 +54,7 @@ FEEDBACK: Final = Table(
     Column("other_answer_id", String(128), nullable=False),
     Column("user_id", String(128), nullable=False),
     Column("kind", String(32), nullable=False),
+    Column("verdict", SmallInteger(), nullable=False),
     Column("content", LargeBinary(), nullable=False),
     Column("given_at", UtcDateTime(), nullable=False),
     Column("joined_at", UtcDateTime(), nullable=True),
@@ -63,7 +64,7 @@ FEEDBACK: Final = Table(
     Column("event_id", String(200), nullable=False),
     Column("told_by_event", Boolean(), nullable=False),
     Column("withdrawn", Boolean(), nullable=False),
-    Index("feedback_by_answer", "answer_id"),
+    Index("feedback_by_answer", "answer_id", "tenant", "verdict"),
     Index("feedback_by_user", "tenant", "user_id"),
     Index("feedback_by_joining", "tenant", "joined_at", "feedback_id"),
 )
