@@ -16,6 +16,7 @@ DATA_COMMANDS = [
     ["delete", "d", "--corpus", "c"],
     ["reindex", "--corpus", "c", "--rollback"],
     ["dlq", "ls"],
+    ["review", "ls"],
     ["status"],
 ]
 
@@ -36,7 +37,15 @@ def test_a_command_that_needs_the_platform_says_that_it_is_not_running(
 
 
 @pytest.mark.parametrize(
-    "command", [["nonsense"], ["ask"], ["reindex", "--corpus", "c"], ["dlq", "replay"], ["ask", "q", "--corpus"]]
+    "command",
+    [
+        ["nonsense"],
+        ["ask"],
+        ["reindex", "--corpus", "c"],
+        ["dlq", "replay"],
+        ["ask", "q", "--corpus"],
+        ["review", "submit", "r"],
+    ],
 )
 def test_wrong_usage_has_an_exit_code_of_its_own(command: list[str]) -> None:
     assert run(command) == USAGE
