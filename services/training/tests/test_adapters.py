@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,25 +10,32 @@ from typing import Any
 import grpc
 import pytest
 
+from anabranch import topics
 from anabranch.registry.v1 import registry_service_pb2 as registry
 from anabranch.registry.v1 import registry_service_pb2_grpc as registry_stubs
+from anabranch.registry.v1.loop_pb2 import LoopChanged, LoopPolicy, TrainingPolicy
 from anabranch.retrieval.v1 import retrieval_service_pb2 as retrieval
 from anabranch.retrieval.v1 import retrieval_service_pb2_grpc as retrieval_stubs
-from anabranch_artifacts import ArtifactStore
+from anabranch.training.v1.events_pb2 import CandidateTrained
+from anabranch_artifacts import ArtifactStore, make_keys
+from anabranch_bus import Batch, BusSettings, Event, KafkaBus, Outcome
 from anabranch_faults import Invalid
 from anabranch_rpc import connect
+from anabranch_runtime import Process
 from anabranch_store import Database
+from anabranch_testkit import poll_until
 from anabranch_training.adapters.book import SqlBook
 from anabranch_training.adapters.searcher import GrpcSearcher
 from anabranch_training.adapters.shelf import SignedShelf
 from anabranch_training.application.ports import Made, MadeDataset
-from anabranch_training.bootstrap import database_of
+from anabranch_training.bootstrap import build, database_of
 from anabranch_training.domain import GOLD, RF1
 from anabranch_training.domain.ratings import GoldQuestion
 from anabranch_training.domain.runs import Recipe, Run, RunState, Trigger
 from anabranch_training.entrypoints.kafka import encoded
 from anabranch_training.entrypoints.ratings import taken_from
-from anabranch_training.testing import rating
+from anabranch_training.settings import Settings
+from anabranch_training.testing import rating, ratings
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 RUN = Run(
@@ -138,3 +146,53 @@ async def test_gold_questions_are_searched_as_the_present_variant_does_and_their
     assert len({one.question for one in found}) == 3
     await channel.close()
     await server.stop(None)
+
+
+@pytest.mark.connected
+async def test_ratings_on_the_broker_become_a_signed_candidate_on_the_broker(
+    kafka: str, tmp_path: Path, unique: Callable[[str], str]
+) -> None:
+    tenant = unique("acme")
+    scope = f"{tenant}/handbook"
+    make_keys(tmp_path / "key", tmp_path / "key.pub")
+    settings = Settings(
+        data=tmp_path / "data",
+        kafka=kafka,
+        retrieval="127.0.0.1:1",
+        registry="127.0.0.1:1",
+        artifacts=str(tmp_path / "artifacts"),
+        signing_key=tmp_path / "key",
+    )
+    process = Process(settings, name="training")
+    outside = KafkaBus(BusSettings(bootstrap=kafka))
+    told: list[CandidateTrained] = []
+
+    @outside.subscriber(topics.TRAINING_CANDIDATE_TRAINED, group=unique("reader"))
+    async def on_candidate(records: Batch[CandidateTrained]) -> Outcome[CandidateTrained]:
+        told.extend(one.message for one in records if one.key == scope)
+        return records.outcome()
+
+    async with AsyncExitStack() as stack:
+        await process.start(build(settings, bus=KafkaBus(BusSettings(bootstrap=kafka))))
+        stack.push_async_callback(process.stop)
+        await outside.start()
+        stack.push_async_callback(outside.stop)
+        policy = LoopPolicy(training=TrainingPolicy(after_feedback=300))
+        changed = LoopChanged(scope=scope, revision=1, policy=policy)
+        await outside.publish(Event(topic=topics.REGISTRY_LOOP_CHANGED, message=changed, key=scope))
+        given = [
+            Event(topic=topics.FEEDBACK_RATING_GIVEN, message=one, key=f"{tenant}/{one.answer_id}")
+            for one in ratings(300, tenant=tenant)
+        ]
+        await outside.publish(*given, *given[:50])  # some come twice
+        await poll_until(lambda: told, deadline=90)
+    (candidate,) = told
+    assert (candidate.scope, candidate.dataset.counts["feedback"]) == (scope, 300)
+    store = ArtifactStore(str(tmp_path / "artifacts"), public_key=tmp_path / "key.pub")
+    model = store.fetch(candidate.model.model_version, into=tmp_path / "fetched")
+    assert model.digest == candidate.model.digest
+    stored = next((tmp_path / "artifacts").rglob("card.md"))
+    stored.write_text("another")
+    with pytest.raises(Invalid) as refused:
+        store.fetch(candidate.model.model_version, into=tmp_path / "again")
+    assert refused.value.reason == "TAMPERED"

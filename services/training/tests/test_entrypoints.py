@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import sqlite3
 from collections.abc import AsyncIterator
@@ -113,6 +114,24 @@ async def test_enough_feedback_becomes_a_signed_candidate_by_itself(training: Tr
     assert "user" not in json.loads((rows.folder / "train.jsonl").read_text().splitlines()[0])
     status = await training.stub.GetStatus(pb.GetStatusRequest(**WHERE), timeout=5)
     assert (status.feedback_since_last, status.feedback_needed) == (0, 400)
+
+
+@pytest.mark.connected
+async def test_labels_that_say_nothing_of_passages_make_no_candidate(training: Training) -> None:
+    coins = random.Random(5)  # noqa: S311  no secret
+    await training.give(*(rating(number, relevant=coins.random() < 0.5) for number in range(600)))
+    done = await training.ended((await training.start()).run_id)
+    assert (done.state, done.model_version) == (pb.TRAINING_STATE_DONE, "")
+    assert done.problem.startswith("nothing to gain")
+    assert done.metrics["cv_log_likelihood.gain"] < 2 * done.metrics["cv_log_likelihood.error"]
+    # What it was learned from is kept; withheld from people, the model is as well.
+    found = await training.stub.TraceUse(pb.TraceUseRequest(tenant="acme", answer_id="answer-7"), timeout=5)
+    assert [one.dataset_version for one in found.datasets] == [done.dataset_version]
+    kept = await training.ended((await training.start(withheld=True)).run_id)
+    assert (kept.dataset_version, kept.problem) == (done.dataset_version, "")
+    (told,) = await poll_until(training.told)
+    assert (told.withheld, told.model.model_version) == (True, kept.model_version)
+    assert "Not offered as a candidate: nothing to gain" in told.model.card
 
 
 @pytest.mark.connected
