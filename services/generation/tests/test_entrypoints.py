@@ -191,7 +191,7 @@ async def test_backends_are_listed_with_the_default_first() -> None:
         ({"BACKENDS": "openai"}, "the backend openai needs ANABRANCH_GENERATION_OPENAI_URL"),
         ({"BACKENDS": "openai", "OPENAI_URL": "localhost:8000"}, "is not an http or https url"),
         ({"BACKENDS": "tensorrt_llm"}, "the backend tensorrt_llm needs ANABRANCH_GENERATION_TENSORRT_MODEL"),
-        ({"TENSORRT_ADAPTERS": "mine"}, "'mine' is not name=folder"),
+        ({"TENSORRT_ADAPTERS": "mine"}, "'mine' is neither name=folder nor an artifact"),
         ({"MAX_CONCURENT": "3"}, "did you mean ANABRANCH_GENERATION_MAX_CONCURRENT"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

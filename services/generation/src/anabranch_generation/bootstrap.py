@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
+from anabranch_artifacts import ArtifactStore
 from anabranch_bus import Bus
 from anabranch_generation.adapters.chat import ChatBackend, ChatModel
 from anabranch_generation.adapters.extractive.backend import ExtractiveBackend
+from anabranch_generation.adapters.lora import adapter_folders
 from anabranch_generation.adapters.openai.model import OpenAIModel
 from anabranch_generation.adapters.tensorrt_llm.model import TensorRTModel
 from anabranch_generation.application import Backend, Backends, Condense, Generate, Limits, Rewriter
@@ -65,9 +66,12 @@ def _load(name: str, settings: Settings) -> Backend:
     else:
         model = TensorRTModel.load(
             settings.tensorrt_model,
-            adapters={
-                n: Path(folder) for n, _, folder in (p.partition("=") for p in split(settings.tensorrt_adapters))
-            },
+            adapters=adapter_folders(
+                split(settings.tensorrt_adapters),
+                store=ArtifactStore(settings.artifact_store, public_key=settings.public_key),
+                into=settings.data / "adapters",
+                max_rank=settings.tensorrt_max_lora_rank,
+            ),
             tensor_parallel=settings.tensorrt_parallel,
             max_lora_rank=settings.tensorrt_max_lora_rank,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import ClassVar, Final
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -50,9 +51,15 @@ class Settings(ServiceSettings):
     )
     openai_retries: int = Field(default=2, ge=0, le=5, description="further tries before the first token")
     tensorrt_model: str = Field(default="", description="folder or hub name of the model tensorrt_llm loads")
-    tensorrt_adapters: str = Field(default="", description="LoRA adapters as name=folder, with commas")
+    tensorrt_adapters: str = Field(
+        default="", description="LoRA adapters, with commas: ad-... from the artifact store, or name=folder"
+    )
     tensorrt_parallel: int = Field(default=1, ge=1, le=64, description="GPUs the model is spread over")
     tensorrt_max_lora_rank: int = Field(default=64, ge=1, le=512, description="largest rank of an adapter")
+    artifacts: str = Field(default="", description="artifact store of adapters: folder or URL; empty: in data")
+    public_key: Path | None = Field(
+        default=None, description="PEM key that adapters must be signed by; without it none of the store is loaded"
+    )
 
     @field_validator("backends")
     @classmethod
@@ -77,8 +84,8 @@ class Settings(ServiceSettings):
     def _pairs(cls, value: str) -> str:
         for pair in split(value):
             name, _, folder = pair.partition("=")
-            if not name or not folder:
-                raise ValueError(f"{pair!r} is not name=folder")
+            if not name or (not folder and ("=" in pair or not pair.startswith("ad-"))):
+                raise ValueError(f"{pair!r} is neither name=folder nor an artifact, as in ad-0123456789ab")
         return value
 
     @model_validator(mode="after")
@@ -94,6 +101,11 @@ class Settings(ServiceSettings):
     def names(self) -> tuple[str, ...]:
         """The backends to load."""
         return tuple(self.backends.split(","))
+
+    @property
+    def artifact_store(self) -> str:
+        """The artifact store to use."""
+        return self.artifacts or str((self.data / "artifacts").absolute())
 
 
 def split(value: str) -> tuple[str, ...]:

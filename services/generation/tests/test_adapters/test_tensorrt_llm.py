@@ -11,13 +11,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
+from anabranch_artifacts import ArtifactStore, Signer, make_keys
 from anabranch_faults import Invalid, TooLarge, Transient
 from anabranch_generation.adapters.chat import ChatBackend, End
+from anabranch_generation.adapters.lora import adapter_folders
 from anabranch_generation.adapters.prompting import Message
 from anabranch_generation.adapters.tensorrt_llm.model import TensorRTModel
+from anabranch_generation.bootstrap import build
 from anabranch_generation.domain import Citation, Finished, FinishReason, Request, Settings, Usage
+from anabranch_generation.settings import Settings as GenerationSettings
 from anabranch_generation.testing import passage
 from anabranch_testkit import poll_until
 
@@ -271,3 +277,64 @@ async def test_behind_the_chat_backend_it_answers_with_citations_and_shuts_down(
 def test_an_adapter_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="there is no adapter at"):
         loaded(mine=tmp_path / "absent")
+
+
+def adapter(folder: Path, *, rank: int = 8, weights: str = "adapter_model.safetensors") -> Path:
+    folder.mkdir()
+    config = {"peft_type": "LORA", "r": rank, "base_model_name_or_path": "some/model"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    (folder / weights).write_bytes(save({"lora_A": np.zeros((rank, 4), dtype=np.float32)}))
+    return folder
+
+
+def files(folder: str) -> set[str]:
+    return {path.name for path in Path(folder).iterdir()}
+
+
+async def test_an_adapter_of_the_artifact_store_is_verified_and_asked_for_by_its_version(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    make_keys(tmp_path / "key", tmp_path / "key.pub")
+    store = ArtifactStore(str(tmp_path / "store"), public_key=tmp_path / "key.pub")
+    version = store.put(adapter(tmp_path / "a"), kind="adapter", signer=Signer(tmp_path / "key")).version
+    settings = GenerationSettings(
+        backends="tensorrt_llm",
+        tensorrt_model="some/model",
+        tensorrt_adapters=version,
+        artifacts=str(tmp_path / "store"),
+        public_key=tmp_path / "key.pub",
+        data=tmp_path / "data",
+    )
+    await build(settings)
+    (folder,) = runtime.loaded[-1]["lora_config"]["given"]["lora_dir"]
+    assert files(folder) == {"adapter_config.json", "adapter_model.safetensors", "model.sig"}
+    folders = adapter_folders([version, "own=/somewhere"], store=store, into=tmp_path / "data" / "adapters", max_rank=8)
+    assert folders == {version: Path(folder), "own": Path("/somewhere")}
+    model = loaded(**{version: Path(folder)})
+    await chat(model, adapter=version)
+    assert runtime.outputs[-1]._arguments["lora_request"]["given"] == {
+        "lora_name": version,
+        "lora_int_id": 1,
+        "lora_path": folder,
+    }
+
+
+@pytest.mark.parametrize(
+    ("made", "key", "reason"),
+    [({}, "", "UNSIGNED"), ({"rank": 32}, "key", ""), ({"weights": "adapter_model.bin"}, "key", "BAD_ADAPTER")],
+)
+def test_an_adapter_that_does_not_verify_or_does_not_fit_is_refused(
+    tmp_path: Path, made: dict[str, Any], key: str, reason: str
+) -> None:
+    make_keys(tmp_path / "key", tmp_path / "key.pub")
+    store = ArtifactStore(str(tmp_path / "store"), public_key=tmp_path / "key.pub")
+    signer = Signer(tmp_path / key) if key else None
+    version = store.put(adapter(tmp_path / "a", **made), kind="adapter", signer=signer).version
+    with pytest.raises(Invalid) as caught:
+        adapter_folders([version], store=store, into=tmp_path / "into", max_rank=16)
+    assert caught.value.reason == reason
+    for path in (tmp_path / "store" / version).glob("adapter_*"):
+        path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(Invalid) as caught:
+        adapter_folders([version], store=store, into=tmp_path / "again", max_rank=16)
+    assert caught.value.reason == "TAMPERED"
