@@ -36,6 +36,19 @@ async def test_a_better_candidate_passes_its_gate_and_is_told_once(running: Runn
     assert len(again) == 1
 
 
+async def test_a_candidate_that_is_back_at_its_gate_gets_a_verdict_of_its_own(running: Running) -> None:
+    await running.put()
+    (first,) = await running.candidate("ca-good", "v-good", datasets=["golden"])
+
+    async def both() -> Any:
+        gates = await running.candidate("ca-good", "v-good", revision=4, datasets=["golden"])
+        return gates if len(gates) == 2 else None
+
+    (_, second) = await poll_until(both, deadline=20)
+    assert second.gate_id != first.gate_id
+    assert (second.passed, second.candidate_variant_id) == (first.passed, first.candidate_variant_id)
+
+
 async def test_a_worse_candidate_fails_either_kind_of_gate(running: Running) -> None:
     await running.put()
     (improvement,) = await running.candidate("ca-1", "v-bad", datasets=["golden"])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from anabranch.training.v1.events_pb2 import CandidateTrained
 from anabranch_bus import MemoryBus
 from anabranch_faults import Invalid, NotFound
 from anabranch_registry.application import EndHoldouts, OpenRegistry
+from anabranch_registry.application.ports import Standing
 from anabranch_registry.bootstrap import build
 from anabranch_registry.domain.candidates import CandidateState
 from anabranch_registry.domain.defaults import DEFAULT_VARIANT
+from anabranch_registry.domain.faults import Stale
 from anabranch_registry.domain.policies import faults_of_policy
 from anabranch_registry.domain.stream.loop import Decision
 from anabranch_registry.entrypoints.policies import policy_from_yaml, yaml_of
@@ -268,6 +271,28 @@ async def test_a_holdout_ends_by_itself_and_everything_is_told_again_at_start() 
     await OpenRegistry(ledger)()
     kinds = sorted(type(told).__name__ for told in ledger.told[before:])
     assert kinds == ["Experiment", "Routing", "Routing", "Standing"]
+
+
+async def test_a_verdict_against_what_served_before_is_stale_and_the_next_one_counts() -> None:
+    ledger = MemoryLedger()
+    await OpenRegistry(ledger)()
+    story = Story(ledger)
+    first, second = await story.train("tr-1", "one"), await story.train("tr-2", "two")
+    await story.gate(first)
+    before = await story.candidates.get(second)
+    await story.gate(second)
+    await story.decide(first, Decision.CANARY_PASSED)
+    await story.decide(first, Decision.PROMOTE, arm="treatment")
+    now = datetime.now(UTC) + timedelta(days=8)
+    assert await EndHoldouts(ledger, asyncio.sleep, now=lambda: now).once() == 1
+    waited, winner = await story.candidates.get(second), await story.candidates.get(first)
+    assert (waited.state, waited.base) == (CandidateState.TRAINED, winner.variant)
+    told = [one.candidate for one in ledger.told if isinstance(one, Standing)][-1]
+    assert (told.candidate_id, told.state, told.base) == (second, CandidateState.TRAINED, winner.variant)
+    with pytest.raises(Stale, match="the gate compared with"):
+        await story.gate(second, base=before.base.variant_id)
+    await story.gate(second)
+    assert (await story.candidates.get(second)).state is CandidateState.CANARY
 
 
 async def test_an_event_that_comes_twice_takes_effect_once() -> None:

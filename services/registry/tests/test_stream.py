@@ -150,6 +150,53 @@ def test_a_candidate_waits_for_the_scope_and_goes_on_when_it_is_free() -> None:
     assert [one.candidates[who].state for who in (first, second)] == [S.REJECTED, S.CANARY]
 
 
+def test_a_candidate_whose_base_changed_while_it_waited_is_gated_again_before_it_meets_traffic() -> None:
+    one = stream()
+    first, second = promoted(one, 1), arrive(one, 2)
+    assert one.candidates[second].base == DEFAULT_VARIANT
+    one.expire(NOW + timedelta(days=8), WHO)
+    winner, waited = one.candidates[first].variant, one.candidates[second]
+    assert (waited.state, waited.base, one.experiment) == (S.TRAINED, winner, None)
+    assert waited.reason.endswith(f"{winner.variant_id} serves since: gated again")
+    revisions = one.revision
+    one.gated(second, passed=True, change=WHO)
+    assert one.candidates[second].state is S.CANARY
+    assert one.experiment is not None
+    assert one.experiment.control.variant_id == winner.variant_id
+    assert one.revision == revisions + 1
+
+
+def test_a_candidate_that_waited_and_fails_its_second_gate_moves_nothing() -> None:
+    one = stream()
+    promoted(one, 1)
+    second = arrive(one, 2)
+    one.expire(NOW + timedelta(days=8), WHO)
+    moves = len(one.moves)
+    one.gated(second, passed=False, change=WHO)
+    assert (one.candidates[second].state, len(one.moves)) == (S.REJECTED, moves)
+
+
+def test_what_changed_while_a_gate_ran_is_seen_when_its_verdict_comes() -> None:
+    one = stream()
+    new = arrive(one, 1, gated=False)
+    other = candidate(2).variant
+    one.set_by_hand([Share(variant=other, weight=WHOLE)], WHO)
+    one.gated(new, passed=True, change=WHO)
+    assert (one.candidates[new].state, one.candidates[new].base) == (S.TRAINED, other)
+    one.gated(new, passed=True, change=WHO)
+    assert one.candidates[new].state is S.CANARY
+
+
+def test_a_person_is_asked_again_about_a_candidate_that_was_gated_again() -> None:
+    one = stream({"approvals": ["canary"]})
+    new = arrive(one, 1)
+    one.set_by_hand([Share(variant=candidate(2).variant, weight=WHOLE)], WHO)
+    one.approve(new, "canary", rejected=False, change=WHO)
+    assert (one.candidates[new].state, one.candidates[new].awaiting) == (S.TRAINED, "")
+    one.gated(new, passed=True, change=WHO)
+    assert (one.candidates[new].state, one.candidates[new].awaiting) == (S.GATED, "canary")
+
+
 def test_a_newer_candidate_supersedes_the_one_that_waits() -> None:
     one = stream()
     _, second, third = arrive(one, 1), arrive(one, 2), arrive(one, 3)
@@ -294,15 +341,21 @@ def test_whatever_happens_one_set_of_variants_serves_and_nothing_is_promoted_uns
     story: list[tuple[str, int, Decision]], policy: dict[str, object]
 ) -> None:
     one, people, passed = stream(policy), set[str](), set[str]()
+    against: dict[str, Variant] = {}  # what each was last gated against
     for what, number, decision in story:
         gated = {who for who, that in one.candidates.items() if that.state is S.TRAINED}
+        bases = {who: one.candidates[who].base for who in gated}
         with suppress(Conflict):
             play(one, what, number, decision, people)
+        against |= {who: base for who, base in bases.items() if one.candidates[who].revision > 1}
         passed |= {who for who in gated if one.candidates[who].state not in (S.TRAINED, S.REJECTED)} - people
         check(one)
         for who, that in one.candidates.items():
             if that.state in (S.PROMOTED, S.SETTLED, S.ROLLED_BACK):
                 assert who in passed | people
+            if that.state in (S.CANARY, S.EXPERIMENT):
+                assert one.experiment is not None
+                assert against[who] == that.base == one.variants[one.experiment.control.variant_id]
     assert [move.revision for move in one.moves] == list(range(1, len(one.moves) + 1))
 
 

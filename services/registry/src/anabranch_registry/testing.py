@@ -195,8 +195,8 @@ class Story:
         )
         return await TakeTrained(self.ledger)(trained, event_id=self._event())
 
-    async def gate(self, candidate_id: str, *, passed: bool = True) -> None:
-        """Tell of a gate's verdict."""
+    async def gate(self, candidate_id: str, *, passed: bool = True, base: str = "") -> None:
+        """Tell of a gate's verdict, against the candidate's base or against another variant."""
         candidate = await self.candidates.get(candidate_id)
         gate = Gate(
             gate_id=f"ga-{candidate_id[3:]}",
@@ -208,7 +208,7 @@ class Story:
         decided = GateWasDecided(
             gate=gate,
             scope=self.scope,
-            baseline_variant_id=candidate.base.variant_id,
+            baseline_variant_id=base or candidate.base.variant_id,
             candidate_variant_id=candidate.variant.variant_id,
         )
         await TakeGate(self.ledger)(decided, event_id=self._event())

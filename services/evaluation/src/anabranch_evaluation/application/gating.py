@@ -22,13 +22,17 @@ PROBES: Final = 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidacy:
-    """A candidate on its way: what it would replace, and what is asked of it. A fault in the policy fails the gate."""
+    """A candidate on its way: what it would replace, and what is asked of it. A fault in the policy fails the gate.
+
+    revision: the candidate's; another one of the same candidate asks for another verdict.
+    """
 
     candidate_id: str
     scope: str
     baseline: Variant
     candidate: Variant
     spec: GateSpec
+    revision: int = 1
 
     @property
     def tenant(self) -> str:
@@ -50,7 +54,8 @@ class DecideGates:
 
     async def candidate(self, asked: Candidacy) -> Gate:
         """The verdict on a candidate, stored and told once. Raises Transient when a service is away: ask again."""
-        known = gate_id(asked.candidate_id)
+        again = [str(asked.revision)] if asked.revision > 1 else []
+        known = gate_id(asked.candidate_id, *again)
         if (decided := await self.gates.decided(known)) is not None:
             return decided
         checks = await self._checks(asked.tenant, "", asked.baseline, asked.candidate, asked.spec)

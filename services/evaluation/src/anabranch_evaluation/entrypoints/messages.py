@@ -172,6 +172,7 @@ def candidacy_from(message: lineage_pb2.CandidateChanged) -> Candidacy | None:
         baseline=variant_from(candidate.base),
         candidate=variant_from(candidate.variant),
         spec=spec_from(message.policy.gate),
+        revision=candidate.revision,
     )
 
 

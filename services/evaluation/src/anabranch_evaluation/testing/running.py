@@ -62,7 +62,7 @@ class Running:
 
         return await self.poll(ended, deadline=20)
 
-    async def candidate(self, candidate_id: str, treatment: str, **gate: Any) -> Any:
+    async def candidate(self, candidate_id: str, treatment: str, *, revision: int = 1, **gate: Any) -> Any:
         """Tell of a candidate; returns the gates decided on it."""
         await self.bus.deliver(
             topics.REGISTRY_CANDIDATE_CHANGED,
@@ -74,6 +74,7 @@ class Running:
                         base=self.world.variants["v-base"],
                         variant=self.world.variants[treatment],
                         state=lineage_pb2.CANDIDATE_STATE_TRAINED,
+                        revision=revision,
                     ),
                     policy=loop_pb2.LoopPolicy(gate=loop_pb2.GateSpec(**gate)),
                 )

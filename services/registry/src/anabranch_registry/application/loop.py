@@ -157,6 +157,11 @@ class TakeGate:
                     f"the gate looked at {decided.candidate_variant_id}, not at {candidate.variant.variant_id}",
                     field="candidate_variant_id",
                 )
+            if candidate.base.variant_id != decided.baseline_variant_id:
+                raise Stale(
+                    f"the gate compared with {decided.baseline_variant_id}, not with {candidate.base.variant_id}",
+                    field="baseline_variant_id",
+                )
             async with changing(books, candidate.scope, change) as stream:
                 stream.gated(candidate.candidate_id, passed=decided.gate.passed, change=change)
                 what = "passed" if decided.gate.passed else "failed"

@@ -32,7 +32,8 @@ _S = CandidateState
 NEXT: Final[Mapping[CandidateState, frozenset[CandidateState]]] = {
     # From anywhere before PROMOTED a person may promote at once.
     _S.TRAINED: frozenset({_S.GATED, _S.REJECTED, _S.PROMOTED}),
-    _S.GATED: frozenset({_S.CANARY, _S.REJECTED, _S.PROMOTED}),
+    # Back to its gate when, at its turn, something else serves than what it was gated against.
+    _S.GATED: frozenset({_S.TRAINED, _S.CANARY, _S.REJECTED, _S.PROMOTED}),
     _S.CANARY: frozenset({_S.EXPERIMENT, _S.REJECTED, _S.ROLLED_BACK, _S.PROMOTED}),
     _S.EXPERIMENT: frozenset({_S.PROMOTED, _S.REJECTED, _S.ROLLED_BACK}),
     _S.PROMOTED: frozenset({_S.SETTLED, _S.ROLLED_BACK}),

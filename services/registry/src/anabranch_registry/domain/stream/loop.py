@@ -70,7 +70,10 @@ class Loop(State):
         self.go_on(change)
 
     def go_on(self, change: Change) -> None:
-        """Start the canary of whoever waits for nothing but the scope's traffic."""
+        """Start the canary of whoever waits for nothing but the scope's traffic, or send it to its gate again.
+
+        What serves may have changed while a candidate waited: then its gate said nothing about what it has to beat.
+        """
         for candidate in reversed(list(self.candidates.values())):
             if candidate.state is not CandidateState.GATED or candidate.awaiting:
                 continue
@@ -78,6 +81,8 @@ class Loop(State):
                 self.wait(candidate, "", f"waits for the end of experiment {self.experiment.experiment_id}", change)
             elif candidate.variant == self.serving:
                 self.move(candidate, CandidateState.REJECTED, change, why="it is what serves already")
+            elif candidate.base != self.serving:
+                self._gate_again(candidate, change)
             else:
                 self._start(candidate, change)
 
@@ -189,12 +194,14 @@ class Loop(State):
             self.experiment = replace(experiment, arms=arms)
             self.give_back(f"{name} stopped: {change.reason}", change)
 
+    def _gate_again(self, candidate: Candidate, change: Change) -> None:
+        old, new = candidate.base.variant_id, self.serving.variant_id
+        why = f"gated against {old}, and {new} serves since: gated again"
+        self.move(replace(candidate, base=self.serving), CandidateState.TRAINED, change, why=why)
+
     def _start(self, candidate: Candidate, change: Change) -> None:
         base = self.serving
         self.knows([base, candidate.variant])
-        if base != candidate.base:
-            # What serves has changed since it was trained: that is what it has to beat now.
-            candidate = replace(candidate, base=base)
         experiment = self.begin(
             name=f"model {candidate.model_version}",
             arms=pair(
