@@ -68,6 +68,25 @@ test-unit: setup ## The tests that need nothing but Python: seconds.
 test-connected: setup ## The tests on real parts.
 	$(BIN)/pytest -m "(connected or slow) and not gpu"
 
+# What trains adapters lives in an environment of its own: torch, and what is built on it.
+TRAIN := services/training/lora
+TRAIN_STAMP := .venv-train/.anabranch-setup
+TRAIN_WITHOUT := $(addprefix --no-emit-package ,triton cuda-bindings cuda-pathfinder cuda-toolkit $(addprefix nvidia-,cublas cuda-cccl cuda-cupti \
+	cuda-nvrtc cuda-runtime cudnn-cu13 cufft cufile curand cusolver cusparse cusparselt-cu13 nccl-cu13 nvjitlink nvshmem-cu13 nvtx))
+
+$(TRAIN_STAMP): $(TRAIN)/requirements.lock $(TRAIN)/cpu_only.py | $(UV)
+	@test -d .venv-train || $(UV) venv --quiet --python $$($(PYTHON) -c 'import sys; print(sys.executable)') .venv-train
+	$(UV) pip sync --quiet --python .venv-train --require-hashes $(TRAIN)/requirements.lock
+	.venv-train/bin/python $(TRAIN)/cpu_only.py
+	@touch $@
+
+test-train: setup $(TRAIN_STAMP) ## Train adapters of a tiny model on CPU, in an environment of its own (2 GB, minutes).
+	ANABRANCH_TRAIN_PYTHON=$(CURDIR)/.venv-train/bin/python $(BIN)/pytest services/training/tests/words/check_adapters.py
+
+lock-train: | $(UV) ## Resolve what trains adapters anew, without CUDA.
+	cd $(TRAIN) && $(CURDIR)/$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+		$(TRAIN_WITHOUT) --output-file requirements.lock requirements.in
+
 coverage: setup ## Unit tests with branch coverage; HTML in htmlcov/.
 	$(BIN)/pytest -q -m "not connected and not slow and not gpu" --cov --cov-report=term:skip-covered --cov-report=html
 
@@ -88,4 +107,4 @@ new-service: setup ## Make a service of the standard shape: make new-service nam
 	$(BIN)/pytest -q services/$(name) tests/architecture -k "$(name)"
 
 clean: ## Remove environments and caches of this checkout.
-	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-train .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

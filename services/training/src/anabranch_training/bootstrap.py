@@ -18,6 +18,7 @@ from anabranch_training.adapters.book import SqlBook
 from anabranch_training.adapters.exported import GrpcFeedback, NoFeedback
 from anabranch_training.adapters.searcher import GrpcSearcher
 from anabranch_training.adapters.shelf import SignedShelf
+from anabranch_training.adapters.tracking import MlflowTracker
 from anabranch_training.adapters.workshop.processes import AdapterSetup, Limits, ProcessWorkshop
 from anabranch_training.application import runs as use
 from anabranch_training.application.conducting import Conductor, TakeFeedback
@@ -85,6 +86,9 @@ def build(settings: Settings, *, bus: Bus) -> Service:
         ArtifactStore(settings.artifacts_root, public_key=None),
         Signer(settings.signing_key) if settings.signing_key is not None else None,
     )
+    tracker = (
+        MlflowTracker(settings.mlflow, token=settings.mlflow_token.get_secret_value()) if settings.mlflow else None
+    )
     conductor = Conductor(
         book=book,
         policies=policies,
@@ -95,6 +99,7 @@ def build(settings: Settings, *, bus: Bus) -> Service:
         ),
         feedback=feedback,
         watcher=LoggedRuns(),
+        tracker=tracker,
         at_once=settings.runs_at_once,
         look_every=settings.look_every,
     )
@@ -107,6 +112,8 @@ def build(settings: Settings, *, bus: Bus) -> Service:
 
     async def disconnect() -> None:
         await asyncio.gather(*(channel.close() for channel in channels.values()))
+        if tracker is not None:
+            await tracker.close()
 
     get = use.GetTraining(book=book)
     return Service(

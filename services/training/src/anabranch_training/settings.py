@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from anabranch_runtime import ServiceSettings
@@ -60,6 +60,8 @@ class Settings(ServiceSettings):
     mlflow: str = Field(
         default="", description="MLflow tracking server that finished runs are told to, as in http://host:5000"
     )
+
+    mlflow_token: SecretStr = Field(default=SecretStr(""), description="bearer token of that server")
 
     @property
     def database_url(self) -> str:

@@ -15,12 +15,14 @@ from anabranch_faults import Fault, Invalid, Transient
 from anabranch_training.application.ports import (
     Book,
     Feedback,
+    Made,
     Material,
     NotEnough,
     Order,
     Policies,
     Searcher,
     Shelf,
+    Tracker,
     Workshop,
 )
 from anabranch_training.application.runs import enough, utc_now
@@ -69,6 +71,7 @@ class Conductor:
     searcher: Searcher
     feedback: Feedback
     watcher: Watcher
+    tracker: Tracker | None = None
     at_once: int = 1
     look_every: timedelta = timedelta(seconds=1)
     now: Callable[[], datetime] = utc_now
@@ -186,6 +189,7 @@ class Conductor:
         )
         if await self.book.finish(run, replace(made, dataset=replace(made.dataset, created_at=self.now())), answers):
             self.watcher.moved(run)
+            await self._track(run, made)
 
     async def _material(self, run: Run) -> Material:
         if run.kind is not DatasetKind.RANKING:
@@ -207,4 +211,10 @@ class Conductor:
 
     async def _fail(self, run: Run, problem: str) -> None:
         present = await self.book.run(run.run_id) or run
-        await self._moved(replace(present, state=RunState.FAILED, problem=problem[:2000], finished_at=self.now()))
+        failed = replace(present, state=RunState.FAILED, problem=problem[:2000], finished_at=self.now())
+        if await self._moved(failed):
+            await self._track(failed, None)
+
+    async def _track(self, run: Run, made: Made | None) -> None:
+        if self.tracker is not None:
+            await self.tracker.ended(run, made)

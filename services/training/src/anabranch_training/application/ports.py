@@ -206,6 +206,13 @@ class Feedback(Protocol):
         """Returns what may be used: nothing withdrawn, nothing without consent, nothing whose words were not kept."""
 
 
+class Tracker(Protocol):
+    """Where runs are compared, outside of the platform."""
+
+    async def ended(self, run: Run, made: Made | None) -> None:
+        """Tells of a run that ended, and what it made. Never raises: a run does not fail by it."""
+
+
 class Policies(Protocol):
     """When scopes are trained."""
 
