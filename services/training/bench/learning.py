@@ -1,14 +1,19 @@
 """What feedback teaches: nDCG@10 on questions about documents that nobody judged, before and after.
 
-    python services/training/bench/learning.py --data ../shared/data/qa_beerqa --cache DIR [--alpha 0.5] [--seeds 20]
-        [--gold-seeds 10] [--events 2500] [--noise 0.15] [--users 250] [--adversaries 0.1] [--json]
+    python services/training/bench/learning.py --data ../shared/data/qa_beerqa --cache DIR [--alpha 0.5 1.0]
+        [--seeds 20] [--first-seed 0] [--events 2500] [--noise 0.15] [--users 250] [--processes 2] [--json]
 
 Half of the documents (and the questions about them) are asked about and judged; the other half is measured. A judgment
 is one citation of the five shown, rank r looked at with a chance of 1/r, its label turned round with `--noise`.
-`gold` learns from the right labels of all fifty candidates of the same questions; `share` is lift over gold's lift.
-Crowds: `honest`; and with `--adversaries` of the users who act together: `inverse` judge everything the other way
-round, `push` call one document relevant and all others irrelevant, `sly` are right about the first rank and wrong
-about all others.
+`gold` learns from the right labels of all fifty candidates of the same questions; `share` is lift over gold's lift, of
+the same seeds. Where training declines to make a candidate, the order stays as it was: the lift is 0.
+
+Crowds: `honest`; `inverse`, `push` and `sly` with a number: so many percent of the users act together. `inverse` judge
+everything the other way round, `push` call one document relevant and all others irrelevant, `sly` are right about the
+first rank and wrong about all others. `coins`: every label is drawn by lot.
+
+Seeds from 100 on were used to choose; those below are for reporting. They split one corpus, so the interval is
+narrower than one over corpora would be.
 """
 
 # ruff: noqa: INP001, T201  a program, not part of a package
@@ -16,12 +21,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+# One thread a process, before numpy reads it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from world import Pool, World, ndcg  # type: ignore[import-not-found, unused-ignore]  # found beside the program
@@ -32,7 +43,27 @@ from anabranch_training.domain import GOLD, Judgment, TrainedReranker, build_ran
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SHOWN = 5
 RANDOMISED = 0.05
-CROWDS = ("honest", "inverse", "push", "sly")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crowd:
+    """People: a share of them acts together, in a `way`; the others err with `noise` (None: as asked for)."""
+
+    name: str
+    way: str = ""
+    share: float = 0.0
+    noise: float | None = None
+
+
+CROWDS = (
+    Crowd(name="honest"),
+    *(
+        Crowd(name=f"{way} {percent}", way=way, share=percent / 100)
+        for percent in (10, 20, 30)
+        for way in ("inverse", "push", "sly")
+    ),
+    Crowd(name="coins", noise=0.5),
+)
 
 
 def _judgment(pool: Pool, index: int, *, user: str, label: float, rank: int, drawn: bool, number: int) -> Judgment:
@@ -50,12 +81,12 @@ def _judgment(pool: Pool, index: int, *, user: str, label: float, rank: int, dra
     )
 
 
-def feedback(pools: Sequence[Pool], options: argparse.Namespace, seed: int, *, crowd: str) -> list[Judgment]:
+def feedback(pools: Sequence[Pool], options: argparse.Namespace, seed: int, *, crowd: Crowd) -> list[Judgment]:
     """What simulated people say."""
     chance = np.random.default_rng(seed)
     shown = list({document for pool in pools for document in pool.documents[:SHOWN]})
     pushed = sorted(shown)[int(chance.integers(len(shown)))]
-    bad = 0 if crowd == "honest" else round(options.adversaries * options.users)
+    bad, noise = round(crowd.share * options.users), options.noise if crowd.noise is None else crowd.noise
     found = []
     for number in range(options.events):
         user, pool = int(chance.integers(options.users)), pools[int(chance.integers(len(pools)))]
@@ -69,9 +100,9 @@ def feedback(pools: Sequence[Pool], options: argparse.Namespace, seed: int, *, c
         truth = pool.documents[index] in pool.gold
         if user < bad:
             pushing = pool.documents[index] == pushed
-            label = float({"inverse": not truth, "push": pushing, "sly": truth == (rank == 1)}[crowd])
+            label = float({"inverse": not truth, "push": pushing, "sly": truth == (rank == 1)}[crowd.way])
         else:
-            label = float(truth != (chance.random() < options.noise))
+            label = float(truth != (chance.random() < noise))
         found.append(_judgment(pool, index, user=f"u{user}", label=label, rank=rank, drawn=drawn, number=number))
     return found
 
@@ -97,52 +128,59 @@ def measured(pools: Sequence[Pool], model: TrainedReranker | None) -> float:
 
 
 def one_seed(world: World, pools: Sequence[Pool], options: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """Baseline, gold and every crowd of one split."""
+    """Before, gold and every crowd of one split."""
     left, right = world.halves(seed)
     asked, unseen = [p for p in pools if p.question in left], [p for p in pools if p.question in right]
-    found: dict[str, Any] = {"seed": seed, "baseline": measured(unseen, None)}
-    if seed < options.gold_seeds:
-        gold = train_reranker(build_ranking_dataset(right_answers(asked), seed=seed), seed=seed)
-        found |= {"gold": measured(unseen, gold), "gold_way": gold.parameters["way"]}
-    for crowd in CROWDS if options.adversaries else CROWDS[:1]:
+    before = measured(unseen, None)
+    gold = train_reranker(build_ranking_dataset(right_answers(asked), seed=seed), seed=seed)
+    found: dict[str, Any] = {"seed": seed, "before": before, "gold": measured(unseen, gold) - before}
+    found["gold_way"] = gold.parameters["way"]
+    for crowd in CROWDS:
         started = time.perf_counter()
         dataset = build_ranking_dataset(feedback(asked, options, seed, crowd=crowd), seed=seed)
         model = train_reranker(dataset, seed=seed)
-        found |= {
-            f"{crowd}.seconds": time.perf_counter() - started,
-            f"{crowd}.after": measured(unseen, model),
-            f"{crowd}.way": model.parameters["way"],
-            f"{crowd}.left_out": dataset.dropped_as_outlier,
-            f"{crowd}.noise": dataset.noise,
+        seconds, lift = time.perf_counter() - started, measured(unseen, model) - before
+        found[crowd.name] = {
+            "lift": 0.0 if model.declined else lift,
+            "declined": bool(model.declined),
+            "lift_of_model": lift,
+            "borne_out": model.metrics["cv_log_likelihood.gain"] / model.metrics["cv_log_likelihood.error"],
+            "left_out": dataset.dropped_as_outlier,
+            "noise": dataset.noise,
+            "seconds": seconds,
         }
     return found
 
 
 def summary(runs: Sequence[dict[str, Any]], crowd: str) -> dict[str, Any]:
-    """Means over the seeds, the spread of the lift, a 95 % interval of its mean, and how often it was a loss."""
-    baseline, after, seconds = (
-        statistics.fmean(run[name] for run in runs) for name in ("baseline", f"{crowd}.after", f"{crowd}.seconds")
-    )
-    known = [run for run in runs if "gold" in run]
-    ours, theirs = (sum(run[name] - run["baseline"] for run in known) for name in (f"{crowd}.after", "gold"))
-    lifts = [run[f"{crowd}.after"] - run["baseline"] for run in runs]
-    spread = statistics.stdev(lifts) if len(lifts) > 1 else 0.0
-    margin = 1.96 * spread / len(lifts) ** 0.5
+    """Means over the seeds, a 95 % interval of the mean lift, and how often it was a loss."""
+    ours = [run[crowd] for run in runs]
+    lifts, golds = [one["lift"] for one in ours], [run["gold"] for run in runs]
+    lift, gold = statistics.fmean(lifts), statistics.fmean(golds)
+    margin = 1.96 * (statistics.stdev(lifts) if len(lifts) > 1 else 0.0) / len(lifts) ** 0.5
     return {
         "crowd": crowd,
-        "baseline": baseline,
-        "after": after,
-        "lift": after - baseline,
-        "lift_low": after - baseline - margin,
-        "lift_high": after - baseline + margin,
+        "before": statistics.fmean(run["before"] for run in runs),
+        "lift": lift,
+        "lift_low": lift - margin,
+        "lift_high": lift + margin,
         "lift_worst": min(lifts),
-        "gold_lift": theirs / len(known) if known else None,
-        "share": ours / theirs if known else None,
-        "gold_seeds": len(known),
-        "below_baseline": sum(lift < 0 for lift in lifts),
+        "gold_lift": gold,
+        "share": lift / gold,
+        "below_before": sum(one < 0 for one in lifts),
+        "declined": sum(one["declined"] for one in ours),
         "seeds": len(runs),
-        "seconds": seconds,
+        "seconds": statistics.fmean(one["seconds"] for one in ours),
     }
+
+
+_SHARED: dict[str, Any] = {}
+"""What the processes inherit."""
+
+
+def _one(place: tuple[float, int]) -> tuple[float, dict[str, Any]]:
+    alpha, seed = place
+    return alpha, one_seed(_SHARED["world"], _SHARED["pools"][alpha], _SHARED["options"], seed)
 
 
 def main() -> None:
@@ -150,32 +188,47 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--alpha", type=float, default=0.5)
+    parser.add_argument("--alpha", type=float, nargs="+", default=[0.5, 1.0])
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--gold-seeds", type=int, default=10, help="seeds that learn from right labels too: it is slow")
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--events", type=int, default=2500)
     parser.add_argument("--users", type=int, default=250)
     parser.add_argument("--noise", type=float, default=0.15)
-    parser.add_argument("--adversaries", type=float, default=0.1, help="share of the users; 0: honest crowds only")
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    started = time.perf_counter()
     world = World(options.data, options.cache)
-    pools = world.pools(alpha=options.alpha)
-    runs = []
-    for seed in range(options.seeds):
-        runs.append(one_seed(world, pools, options, seed))
-        if not options.json:
-            print(_rounded(runs[-1]), flush=True)
-    told = [summary(runs, crowd) for crowd in CROWDS if f"{crowd}.after" in runs[0]]
+    pools = {alpha: world.pools(alpha=alpha) for alpha in options.alpha}
+    _SHARED.update(world=world, pools=pools, options=options)
+    places = [(alpha, options.first_seed + seed) for alpha in options.alpha for seed in range(options.seeds)]
+    found: dict[float, list[dict[str, Any]]] = {alpha: [] for alpha in options.alpha}
+    # Forked: the processes inherit the world.
+    with multiprocessing.get_context("fork").Pool(options.processes) as processes:
+        for alpha, run in processes.imap(_one, places):
+            found[alpha].append(run)
+            if not options.json:
+                lifts = "  ".join(f"{crowd.name} {_told(run[crowd.name])}" for crowd in CROWDS)
+                told = f"alpha {alpha:g} seed {run['seed']:3}: before {run['before']:.4f}  gold {run['gold']:+.4f}"
+                print(f"{told}  {lifts}", flush=True)
+    summaries = {alpha: [summary(runs, crowd.name) for crowd in CROWDS] for alpha, runs in found.items()}
+    seconds = time.perf_counter() - started
     if options.json:
-        print(json.dumps({"summary": told, "runs": runs}))
+        document = [{"alpha": alpha, "summary": summaries[alpha], "runs": runs} for alpha, runs in found.items()]
+        print(json.dumps({"data": options.data.name, "seconds": seconds, "alphas": document}))
         return
-    for one in told:
-        print(_rounded(one))
+    for alpha, rows in summaries.items():
+        for one in rows:
+            print(
+                f"alpha {alpha:g} {one['crowd']:<10} lift {one['lift']:+.4f} ({one['lift_low']:+.4f} to "
+                f"{one['lift_high']:+.4f}) worst {one['lift_worst']:+.4f} share {one['share']:.2f} "
+                f"below {one['below_before']} of {one['seeds']} declined {one['declined']} in {one['seconds']:.2f} s"
+            )
+    print(f"{seconds:.0f} s")
 
 
-def _rounded(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: round(value, 4) if isinstance(value, float) else value for name, value in values.items()}
+def _told(one: dict[str, Any]) -> str:
+    return f"({one['lift_of_model']:+.4f})" if one["declined"] else f"{one['lift']:+.4f}"
 
 
 if __name__ == "__main__":
