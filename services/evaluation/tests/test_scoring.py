@@ -229,3 +229,10 @@ def test_an_abstention_is_right_only_where_nothing_answers_and_has_no_other_scor
     assert wrong == {"abstention": 0.0, "groundedness": 1.0}
     missed = metrics("I do not know.", abstained=True)
     assert missed == {"abstention": 0.0, "em": 0.0, "f1": 0.0, "rouge_l": 0.0, "bleu": 0.0, "chrf": 0.0}
+
+
+def test_a_right_answer_without_a_word_makes_no_abstention_right() -> None:
+    asked = replace(ASKED, answers=("", "Maria Oliveira", "..."))
+    assert metrics("I do not know.", asked, abstained=True)["f1"] == 0.0
+    assert metrics("Maria Oliveira", asked)["em"] == 1.0
+    assert set(metrics("I do not know.", replace(ASKED, answers=(" ",)), abstained=True)) == {"abstention"}

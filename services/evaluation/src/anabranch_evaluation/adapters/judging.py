@@ -16,7 +16,7 @@ from anabranch_evaluation.domain.golden import GoldenQuestion
 from anabranch_evaluation.domain.grounding import groundedness
 from anabranch_evaluation.domain.meaning import Meaning
 from anabranch_evaluation.domain.scoring import texts_of
-from anabranch_evaluation.domain.squad import exact_match, token_f1
+from anabranch_evaluation.domain.squad import exact_match, normalised, token_f1
 
 _MEASURES: Final = {"nDCG@10": "ndcg@10", "RR@10": "mrr@10", "R@10": "recall@10", "P@5": "precision@5"}
 
@@ -67,10 +67,12 @@ class LibraryJudge:
         text = "" if written.abstained else written.text
         if text.strip() and contexts:
             scores["groundedness"] = groundedness(text, contexts, meaning).score
-        if question.answers and not question.unanswerable:
-            scores |= self._against(text, question.answers)
+        # Against an answer without a word in it, an abstention would be right.
+        answers = [right for right in question.answers if normalised(right)]
+        if answers and not question.unanswerable:
+            scores |= self._against(text, answers)
             if meaning is not None:
-                scores["similarity"] = max(meaning.cosines(text, question.answers))
+                scores["similarity"] = max(meaning.cosines(text, answers))
         return scores
 
     def _against(self, text: str, answers: Sequence[str]) -> dict[str, float]:
