@@ -16,12 +16,14 @@ from anabranch_runtime import Service
 from anabranch_store import Database, OutboxRelay
 from anabranch_training.adapters.book import SqlBook
 from anabranch_training.adapters.exported import GrpcFeedback, NoFeedback
+from anabranch_training.adapters.readings import SqlReadings
 from anabranch_training.adapters.searcher import GrpcSearcher
 from anabranch_training.adapters.shelf import SignedShelf
 from anabranch_training.adapters.tracking import MlflowTracker
 from anabranch_training.adapters.workshop.processes import AdapterSetup, Limits, ProcessWorkshop
 from anabranch_training.application import runs as use
 from anabranch_training.application.conducting import Conductor, TakeFeedback
+from anabranch_training.application.drifting import WatchDrift
 from anabranch_training.application.ports import LoopPolicies, NotEnough
 from anabranch_training.domain.runs import Recipe, Run, RunState
 from anabranch_training.entrypoints import kafka, rpc
@@ -71,6 +73,8 @@ def build(settings: Settings, *, bus: Bus) -> Service:
     book = SqlBook(database, encode=kafka.encoded)
     relay = OutboxRelay(database, bus.publish_encoded)
     policies = LoopPolicies()
+    readings = SqlReadings(database)
+    drift = WatchDrift(readings=readings)
     workshop = ProcessWorkshop(
         (settings.data / "runs").absolute(),
         limits=Limits(
@@ -98,12 +102,13 @@ def build(settings: Settings, *, bus: Bus) -> Service:
             retrieval_channel=channels[settings.retrieval], registry_channel=channels[settings.registry]
         ),
         feedback=feedback,
+        drift=drift,
         watcher=LoggedRuns(),
         tracker=tracker,
         at_once=settings.runs_at_once,
         look_every=settings.look_every,
     )
-    kafka.register(bus, TakeFeedback(book=book, taken=conductor.wake), policies)
+    kafka.register(bus, TakeFeedback(book=book, taken=conductor.wake), policies, readings)
 
     async def conduct() -> None:
         # Of several replicas one conducts; when it ends, another goes on with what it left.
@@ -137,6 +142,7 @@ def build(settings: Settings, *, bus: Bus) -> Service:
                     ),
                     trace=use.TraceUse(book=book),
                     status=use.Status(book=book, policies=policies),
+                    drift=drift.p_values,
                 )
             )
         ],

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from anabranch_store import Database, Encoded, Inbox, Outbox
 from anabranch_training.adapters import rows
-from anabranch_training.adapters.tables import DATASETS, FEEDBACK, RUNS, UNENDED, USES
+from anabranch_training.adapters.tables import DATASETS, FEEDBACK, READINGS, RUNS, UNENDED, USES
 from anabranch_training.application.ports import AUTOMATIC, Made, MadeDataset, Material, Runs, Supply
 from anabranch_training.domain.ratings import GoldQuestion, Taken
 from anabranch_training.domain.runs import Run
@@ -228,8 +228,9 @@ def _usable(tenant: str, corpus: str) -> Select[Any]:
 
 async def _count(tx: AsyncSession, run: Run) -> None:
     """What is fresh is so no longer."""
-    here = (FEEDBACK.c.tenant == run.tenant, FEEDBACK.c.corpus == run.corpus, FEEDBACK.c.counted.is_(False))
-    await tx.execute(update(FEEDBACK).where(*here).values(counted=True))
+    for table in (FEEDBACK, READINGS):
+        here = (table.c.tenant == run.tenant, table.c.corpus == run.corpus, table.c.counted.is_(False))
+        await tx.execute(update(table).where(*here).values(counted=True))
 
 
 async def _material(tx: AsyncSession, tenant: str, corpus: str, chosen: Select[Any]) -> Material:

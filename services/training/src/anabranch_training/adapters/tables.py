@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, St
 
 from anabranch_store import UtcDateTime
 
-__all__ = ["DATASETS", "FEEDBACK", "METADATA", "RUNS", "UNENDED", "USES"]
+__all__ = ["DATASETS", "FEEDBACK", "METADATA", "READINGS", "RUNS", "UNENDED", "USES"]
 
 METADATA: Final = MetaData()
 UNENDED: Final = ("queued", "building_dataset", "training")
@@ -85,6 +85,18 @@ DATASETS: Final = Table(
     Column("kind", String(16), nullable=False),
 )
 """One row a data set, never changed."""
+
+READINGS: Final = Table(
+    "readings",
+    METADATA,
+    Column("number", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True),
+    Column("tenant", String(64), nullable=False),
+    Column("corpus", String(128), nullable=False),
+    Column("answer_id", String(128), nullable=False),
+    Column("reading", Text(), nullable=False),
+    Column("counted", Boolean(), nullable=False),
+)
+"""One row an answer that feedback came for; `reading` is JSON: a topic's number, and numbers by signal."""
 
 USES: Final = Table(
     "dataset_uses",

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from anabranch_faults import Fault, Invalid, Transient
+from anabranch_training.application.drifting import WatchDrift
 from anabranch_training.application.ports import (
     Book,
     Feedback,
@@ -22,10 +23,12 @@ from anabranch_training.application.ports import (
     Policies,
     Searcher,
     Shelf,
+    Supply,
     Tracker,
     Workshop,
 )
 from anabranch_training.application.runs import enough, utc_now
+from anabranch_training.domain.drift import drifted
 from anabranch_training.domain.ratings import Taken
 from anabranch_training.domain.runs import ACTIVE, SERVICE, DatasetKind, Recipe, Run, RunState, due, run_id_from
 
@@ -70,6 +73,7 @@ class Conductor:
     shelf: Shelf
     searcher: Searcher
     feedback: Feedback
+    drift: WatchDrift
     watcher: Watcher
     tracker: Tracker | None = None
     at_once: int = 1
@@ -111,7 +115,14 @@ class Conductor:
         """Queue what is due, then begin what may begin."""
         for supply in await self.book.supplies():
             policy = self.policies.of(supply.tenant, supply.corpus)
-            found = due(policy, fresh=supply.fresh, usable=supply.usable, last=supply.last_run_at, now=self.now())
+            found = due(
+                policy,
+                fresh=supply.fresh,
+                usable=supply.usable,
+                last=supply.last_run_at,
+                now=self.now(),
+                drift=await self._drifted(supply) if policy.on_drift else "",
+            )
             if found is not None:
                 trigger, reason = found
                 run = Run(
@@ -139,6 +150,10 @@ class Conductor:
             task = asyncio.create_task(self._do(run), name=f"run {run.run_id}")
             self._running[run.run_id] = (run, task)
             task.add_done_callback(partial(self._ended, run.run_id))
+
+    async def _drifted(self, supply: Supply) -> str:
+        found = drifted(await self.drift.p_values(supply.tenant, supply.corpus))
+        return f"{found[0]} have drifted since the last data set (p = {found[1]:.2g})" if found else ""
 
     def _ended(self, run_id: str, _task: asyncio.Task[None]) -> None:
         del self._running[run_id]

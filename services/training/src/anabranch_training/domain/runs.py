@@ -160,15 +160,20 @@ class Policy:
             raise Invalid("is shorter than a second", field="policy.training.every")
 
 
-def due(policy: Policy, *, fresh: int, usable: int, last: datetime | None, now: datetime) -> tuple[Trigger, str] | None:
+def due(
+    policy: Policy, *, fresh: int, usable: int, last: datetime | None, now: datetime, drift: str = ""
+) -> tuple[Trigger, str] | None:
     """Tells whether a scope is to be trained now, and why.
 
-    `fresh` is the usable feedback since the last data set, `usable` all of it, `last` when the last run began.
+    `fresh` is the usable feedback since the last data set, `usable` all of it, `last` when the last run began, `drift`
+    what has drifted, empty for nothing.
     """
     if fresh == 0 or usable < max(policy.min_feedback, FEWEST):
         return None
     if 0 < policy.after_feedback <= fresh:
         return Trigger.FEEDBACK, f"{fresh} new judged answers; {policy.after_feedback} were asked for"
+    if policy.on_drift and drift:
+        return Trigger.DRIFT, f"{drift}, {fresh} new judged answers"
     if policy.every is not None and (last is None or now - last >= policy.every):
         since = "never trained before" if last is None else f"last trained at {last.isoformat(timespec='seconds')}"
         return Trigger.SCHEDULE, f"every {policy.every}: {since}, {fresh} new judged answers"

@@ -10,11 +10,12 @@ from anabranch_faults import Invalid
 from anabranch_observability import counter, get_logger
 from anabranch_observability.names import training as names
 from anabranch_training.application.conducting import TakeFeedback
+from anabranch_training.application.drifting import Readings
 from anabranch_training.application.ports import LoopPolicies, Made
 from anabranch_training.domain.ratings import Taken
 from anabranch_training.domain.runs import Policy, Run
 from anabranch_training.entrypoints.messages import candidate_message
-from anabranch_training.entrypoints.ratings import taken_from
+from anabranch_training.entrypoints.ratings import shown_from, taken_from
 
 __all__ = ["encoded", "policy_from", "register"]
 
@@ -23,13 +24,15 @@ log = get_logger()
 _BATCH = 500
 
 
-def register(bus: Bus, take: TakeFeedback, policies: LoopPolicies) -> None:
+def register(bus: Bus, take: TakeFeedback, policies: LoopPolicies, readings: Readings) -> None:
     """Declares the handlers."""
 
     @bus.subscriber(topics.FEEDBACK_RATING_GIVEN, group="training", max_records=_BATCH)
     async def on_rating_given(records: Batch[RatingGiven]) -> Outcome[RatingGiven]:
         outcome = records.outcome()
         ratings = [(record.event_id, taken) for record, taken in outcome.parse(taken_from)]
+        # First the readings: feedback that starts a run parts them.
+        await readings.take([shown for record in records if (shown := shown_from(record.message)) is not None])
         await take(ratings)
         for _, taken in ratings:
             counter(names.FEEDBACK).labels(outcome=_said(taken)).inc()

@@ -10,10 +10,12 @@ from typing import Final
 from anabranch.feedback.v1.events_pb2 import RankedChunk, RatingGiven
 from anabranch.upstream.v1 import feedback_pb2 as upstream
 from anabranch_faults import Invalid
+from anabranch_training.application.drifting import Shown
 from anabranch_training.domain import FEATURE_SET, RF1, Judgment
+from anabranch_training.domain.drift import reading_of
 from anabranch_training.domain.ratings import Taken
 
-__all__ = ["taken_from"]
+__all__ = ["shown_from", "taken_from"]
 
 # Labels of what says little about a single passage stay near the middle: they weigh in, and outvote nobody.
 _ANSWER_LIKED: Final = 0.65
@@ -44,6 +46,24 @@ def taken_from(message: RatingGiven) -> Taken:
         withdrawn=message.withdrawn,
         denied=denied and not message.withdrawn,
     )
+
+
+def shown_from(message: RatingGiven) -> Shown | None:
+    """Returns what is read of its answer, for drift; None where there is nothing to keep or forget."""
+    if not message.tenant or not message.corpus or not message.answer_id:
+        return None
+    if message.withdrawn or message.given.consent == upstream.CONSENT_DENIED:
+        reading = None
+    elif message.cause.feature_set != FEATURE_SET:
+        return None
+    else:
+        found = sorted(message.cause.chunks, key=lambda chunk: chunk.rank)
+        reading = reading_of(
+            [chunk.document.document_id for chunk in found], [tuple(chunk.features) for chunk in found]
+        )
+        if reading is None:
+            return None
+    return Shown(tenant=message.tenant, corpus=message.corpus, answer_id=message.answer_id, reading=reading)
 
 
 def _judgments(message: RatingGiven, at: datetime) -> Iterable[Judgment]:

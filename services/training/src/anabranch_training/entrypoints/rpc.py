@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -19,6 +20,7 @@ from anabranch_training.application.runs import (
     Status,
     TraceUse,
 )
+from anabranch_training.domain.drift import Signal
 from anabranch_training.entrypoints.messages import (
     dataset_message,
     kind_from,
@@ -44,6 +46,7 @@ class UseCases:
     build: BuildDataset
     trace: TraceUse
     status: Status
+    drift: Callable[[str, str], Awaitable[Mapping[Signal, float]]]
 
 
 class TrainingServicer(stubs.TrainingServiceServicer):
@@ -103,6 +106,9 @@ class TrainingServicer(stubs.TrainingServiceServicer):
         message = pb.GetStatusResponse(feedback_since_last=supply.fresh, feedback_needed=needed)
         stamp(message.last_run_at, supply.last_run_at)
         stamp(message.next_run_at, following)
+        message.drift.update(
+            {str(name): value for name, value in (await self._use.drift(request.tenant, request.corpus)).items()}
+        )
         return message
 
 
