@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -88,5 +88,6 @@ def write_model(
 
 
 def _write_rows(path: Path, rows: Sequence[RankingRow]) -> None:
+    names = sorted(field.name for field in fields(RankingRow))
     with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(asdict(row), sort_keys=True) + "\n" for row in rows)
+        file.writelines(json.dumps({name: getattr(row, name) for name in names}) + "\n" for row in rows)
