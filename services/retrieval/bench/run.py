@@ -204,9 +204,11 @@ async def ask(target: str, arguments: argparse.Namespace, watched: dict[str, psu
     async with connect(target) as channel:
         stub: stubs.RetrievalServiceAsyncStub = stubs.RetrievalServiceStub(channel)
 
-        async def retrieve(query: str, top_k: int) -> pb.RetrieveResponse:
+        async def retrieve(query: str, top_k: int, *, with_features: bool = False) -> pb.RetrieveResponse:
             settings = pb.RetrievalSettings(alpha=arguments.alpha, top_k=top_k)
-            request = pb.RetrieveRequest(tenant="bench", corpus="bench", query=query, settings=settings)
+            request = pb.RetrieveRequest(
+                tenant="bench", corpus="bench", query=query, settings=settings, with_features=with_features
+            )
             return await stub.Retrieve(request, timeout=30, wait_for_ready=True)
 
         run = []
@@ -217,6 +219,7 @@ async def ask(target: str, arguments: argparse.Namespace, watched: dict[str, psu
         scores = ir_measures.calc_aggregate([nDCG @ 10, RR @ 10, R @ 100], judgments, run)
         alone = await _timed([query["text"] for query in queries], retrieve, 1, watched)
         crowd = await _timed([query["text"] for query in queries], retrieve, arguments.concurrency, watched)
+        features = await _compared([query["text"] for query in queries], retrieve)
     return {
         "alpha": arguments.alpha,
         "queries": len(queries),
@@ -225,6 +228,7 @@ async def ask(target: str, arguments: argparse.Namespace, watched: dict[str, psu
         "recall@100": round(scores[R @ 100], 4),
         "one_at_a_time": alone,
         f"{arguments.concurrency}_at_a_time": crowd,
+        "with_features": features,
     }
 
 
@@ -248,6 +252,32 @@ async def _timed(
         "p95_ms": round(taken[int(len(taken) * 0.95)] * 1e3, 2),
         "per_second": round(len(taken) / seconds, 1),
         "cpu_ms_per_query": spent | {"all": round(sum(spent.values()), 2)},
+    }
+
+
+async def _compared(texts: Sequence[str], retrieve: Any) -> dict[str, float]:
+    """What features add to a query, as a caller sees it: each is asked with and without, by turns first and second."""
+    for text in texts[:50]:
+        await retrieve(text, 5, with_features=True)
+    taken: dict[bool, list[float]] = {False: [], True: []}
+    inside: dict[bool, list[float]] = {False: [], True: []}
+    ranking = []
+    for number, text in enumerate(texts):
+        for with_features in (False, True) if number % 2 else (True, False):
+            start = time.perf_counter()
+            answer = await retrieve(text, 5, with_features=with_features)
+            taken[with_features].append((time.perf_counter() - start) * 1e3)
+            inside[with_features].append(answer.search_time.ToTimedelta().total_seconds() * 1e3)
+            if with_features:
+                ranking.append(answer.rerank_time.ToTimedelta().total_seconds() * 1e3)
+    added = sorted(late - early for early, late in zip(taken[False], taken[True], strict=True))
+    return {
+        "without_p50_ms": round(sorted(taken[False])[len(texts) // 2], 2),
+        "with_p50_ms": round(sorted(taken[True])[len(texts) // 2], 2),
+        "added_p50_ms": round(added[len(added) // 2], 2),
+        "search_without_p50_ms": round(sorted(inside[False])[len(texts) // 2], 2),
+        "search_with_p50_ms": round(sorted(inside[True])[len(texts) // 2], 2),
+        "features_p50_ms": round(sorted(ranking)[len(texts) // 2], 2),
     }
 
 

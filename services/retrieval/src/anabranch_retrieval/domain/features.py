@@ -46,19 +46,21 @@ _WORDS_BITS: Final = np.uint64(32)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Words:
-    """A chunk as terms: made once, kept while its chunk is asked for. About 1 KiB."""
+    """A chunk as terms: made once, kept while its chunk is asked for. About 1 KiB, in as few pieces as can be: what
+    features cost is mostly the memory that is gone through.
+    """  # noqa: D205  one paragraph
 
-    terms: NDArray[np.uint32]
-    sizes: NDArray[np.int64]  # terms in each stretch of the text: a sentence, or what lies between sentences
-    title: NDArray[np.uint32]
+    terms: NDArray[np.uint32]  # of title and headings, then of the text
+    sizes: NDArray[np.int64]  # terms of title and headings, then of each stretch: a sentence, or what lies between two
     length: float
 
 
 def words_of(chunk: Chunk, terms: Terms) -> Words:
     """The terms of a chunk. `terms` may return none for a stretch without words."""
     text, at = chunk.text, 0
-    found: list[int] = []
-    sizes: list[int] = []
+    above = " ".join((chunk.title, *chunk.title_path))
+    found = list(terms(above)) if above and not above.isspace() else []
+    sizes = [len(found)]
     for start, end in (*chunk.sentences, (len(text), len(text))):
         for stretch in (text[at:start], text[start:end]):
             if stretch and not stretch.isspace():
@@ -66,11 +68,9 @@ def words_of(chunk: Chunk, terms: Terms) -> Words:
                 found += some
                 sizes.append(len(some))
         at = end
-    above = " ".join((chunk.title, *chunk.title_path))
     return Words(
         terms=np.array(found, dtype=np.uint32),
         sizes=np.array(sizes, dtype=np.int64),
-        title=np.array(terms(above) if above and not above.isspace() else [], dtype=np.uint32),
         length=math.log1p(len(text.split())),
     )
 
@@ -154,37 +154,39 @@ def _overlaps(query: NDArray[np.uint32], words: Sequence[Words]) -> tuple[NDArra
     if not unique.size:
         return (np.zeros(count),) * 4
     terms = np.concatenate([one.terms for one in words])
-    owners = np.repeat(np.arange(count), [one.terms.size for one in words])
+    sizes = np.concatenate([one.sizes for one in words])
+    ends = np.cumsum([one.sizes.size for one in words])
+    first = np.concatenate(([0], ends[:-1]))  # the stretch that is title and headings, of each candidate
+    stretches = np.repeat(np.arange(sizes.size), sizes)
     held, at = _found(terms, unique)
-    present = np.zeros((count, unique.size))
-    present[owners[held], at] = 1.0
+    within = np.zeros((sizes.size, unique.size))
+    within[stretches[held], at] = 1.0
+    above = within[first].mean(axis=1)
+    within[first] = 0.0
+    present = np.maximum.reduceat(within, first, axis=0)
     holders = present.sum(axis=0)
     rarity = np.log1p((count - holders + 0.5) / (holders + 0.5))
     rarity /= rarity.sum()
-
-    sizes = np.concatenate([one.sizes for one in words])
-    stretches = np.repeat(np.arange(sizes.size), sizes)
-    within = np.zeros((sizes.size, unique.size))
-    within[stretches[held], at] = 1.0
-    best = np.zeros(count)
-    np.maximum.at(best, np.repeat(np.arange(count), [one.sizes.size for one in words]), within @ rarity)
-
-    above = np.zeros((count, unique.size))
-    held, at = _found(np.concatenate([one.title for one in words]), unique)
-    above[np.repeat(np.arange(count), [one.title.size for one in words])[held], at] = 1.0
-    return present @ rarity, best, _bigrams(query, terms, owners, count), above.mean(axis=1)
+    best = np.maximum.reduceat(within @ rarity, first)
+    owners = np.searchsorted(ends, stretches, side="right")
+    inside = stretches != first[owners]  # in the text, not in what stands above it
+    return present @ rarity, best, _bigrams(query, terms, owners, inside, count), above
 
 
 def _bigrams(
-    query: NDArray[np.uint32], terms: NDArray[np.uint32], owners: NDArray[np.int64], count: int
+    query: NDArray[np.uint32],
+    terms: NDArray[np.uint32],
+    owners: NDArray[np.int64],
+    inside: NDArray[np.bool_],
+    count: int,
 ) -> NDArray[np.float64]:
     if query.size < 2 or terms.size < 2:  # noqa: PLR2004  a pair
         return np.zeros(count)
     wanted = np.unique(_pairs(query))
     held, at = _found(_pairs(terms), wanted)
-    inside = owners[held] == owners[held + 1]
+    whole = inside[held] & (owners[held] == owners[held + 1])
     present = np.zeros((count, wanted.size))
-    present[owners[held[inside]], at[inside]] = 1.0
+    present[owners[held[whole]], at[whole]] = 1.0
     return np.asarray(present.mean(axis=1))
 
 
