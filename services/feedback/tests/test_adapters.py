@@ -19,7 +19,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from anabranch import topics
-from anabranch.feedback.v1.events_pb2 import RatingGiven
+from anabranch.feedback.v1.events_pb2 import Cause, RatingGiven
 from anabranch.upstream.v1 import feedback_pb2 as upstream
 from anabranch_bus import Event
 from anabranch_faults import Transient
@@ -28,7 +28,8 @@ from anabranch_feedback.adapters.redaction import PatternRedactor
 from anabranch_feedback.adapters.store.ledger import SqlLedger
 from anabranch_feedback.adapters.store.shelf import SqlShelf
 from anabranch_feedback.adapters.telemetry import Telemetry
-from anabranch_feedback.application.answering import EraseUser, Joiner, LookAfter, RecordAnswers
+from anabranch_feedback.application.answering import Joiner, LookAfter, RecordAnswers
+from anabranch_feedback.application.erasing import Erased, EraseUser
 from anabranch_feedback.application.ports import Channel, Past
 from anabranch_feedback.application.reading import AnswerFilter, RatingFilter, Read
 from anabranch_feedback.application.sampling import Sampler
@@ -90,7 +91,7 @@ class Kit:
             sampler=sampler,
         )
         self.record = RecordAnswers(ledger=self.ledger, joiner=self.joiner, clock=clock, sampler=sampler)
-        self.erase = EraseUser(ledger=self.ledger, clock=clock)
+        self.erase = EraseUser(ledger=self.ledger, codec=messages.CODEC, clock=clock)
         self.upkeep = LookAfter(
             ledger=self.ledger,
             joiner=self.joiner,
@@ -203,7 +204,33 @@ async def test_old_events_and_answers_nobody_spoke_of_are_forgotten(kit: Kit) ->
     await kit.upkeep.forget()
     assert await kit.shelf.answer("acme", silent) is None
     assert await kit.shelf.answer("acme", spoken) is not None
-    assert await kit.erase("acme", "ada") == 1
+    assert await kit.erase("acme", "ada") == Erased(feedbacks=1, answers=1)
+
+
+async def test_of_a_person_who_is_erased_no_name_and_no_word_stays_in_the_store(kit: Kit) -> None:
+    hers, his = [new_answer_id() for _ in range(3)], new_answer_id()
+    await kit.record([messages.answer_from(served(one, user_id="zoe")) for one in hers])
+    await kit.record([messages.answer_from(served(his, user_id="bob"))])
+    await kit.give(feedback(hers[0], user_id="bob", thumb=upstream.Thumb(up=False)))
+    assert len(await kit.shelf.reviews("acme", "", "r1", wanted=1, count=9)) == 1
+    assert await kit.erase("acme", "zoe") == Erased(feedbacks=0, answers=3)
+    assert await kit.erase("acme", "zoe") == Erased(feedbacks=0, answers=0)
+    assert await kit.shelf.reviews("acme", "", "r1", wanted=1, count=9) == []
+    digests: set[str] = set()
+    for answer_id in hers:
+        found = await kit.shelf.answer("acme", answer_id)
+        assert found is not None
+        for words in (b"zoe", b"Ada", b"mathematician", b"Text 1."):
+            assert words not in found[0].record + found[0].cause
+        cause = Cause.FromString(found[0].cause)
+        assert [chunk.chunk_id for chunk in cause.chunks] == ["c1", "c2"]
+        digests.add(cause.question_digest)
+    assert len(digests) == 3
+    kept = await kit.shelf.answer("acme", his)
+    assert kept is not None
+    assert b"mathematician" in kept[0].record
+    lines, _ = await Read(kit.shelf).answers(AnswerFilter(tenant="acme", user_id="zoe"), page_size=9, page_token="")
+    assert lines == []
 
 
 @asynccontextmanager

@@ -135,14 +135,21 @@ async def test_what_a_person_gave_can_be_forgotten(running: Running) -> None:
     await running.give(feedback(new_answer_id()))
     await running.give(feedback(answer_id, user_id="bob"))
     erase = pb.EraseUserRequest(tenant="acme", user_id="ada")
-    assert (await running.stub.EraseUser(erase, timeout=5)).feedbacks == 3
-    gone = [rating for rating in await running.until_told(5) if rating.withdrawn]
+    erased = await running.stub.EraseUser(erase, timeout=5)
+    assert (erased.feedbacks, erased.answers) == (3, 1)
+    told = await running.until_told(6)
+    gone = [rating for rating in told if rating.withdrawn]
     assert {(one.revision, one.user_id, one.HasField("given"), one.HasField("cause")) for one in gone} == {
         (2, "ada", False, False)
     }
-    assert (await running.stub.EraseUser(erase, timeout=5)).feedbacks == 0
+    # Whoever kept what another said of her answer kept that she had asked.
+    (other,) = (rating for rating in told if rating.user_id == "bob" and rating.revision == 2)
+    assert (other.withdrawn, other.given.thumb.up, other.cause.asked_by) == (False, True, "")
+    assert [chunk.chunk_id for chunk in other.cause.chunks] == ["c1", "c2"]
+    assert (await running.stub.EraseUser(erase, timeout=5)) == pb.EraseUserResponse()
     found = await running.stub.GetAnswer(pb.GetAnswerRequest(tenant="acme", answer_id=answer_id), timeout=5)
     assert [one.user_id for one in found.feedback] == ["bob"]
+    assert (found.answer.user_id, found.answer.question, found.answer.answer) == ("", "", "")
     back = await running.give(feedback(answer_id))
     assert back.revision == 3
 

@@ -14,7 +14,8 @@ from anabranch_feedback.adapters.redaction import PatternRedactor
 from anabranch_feedback.adapters.store.ledger import SqlLedger
 from anabranch_feedback.adapters.store.shelf import SqlShelf
 from anabranch_feedback.adapters.telemetry import Telemetry
-from anabranch_feedback.application.answering import EraseUser, Joiner, LookAfter, RecordAnswers
+from anabranch_feedback.application.answering import Joiner, LookAfter, RecordAnswers
+from anabranch_feedback.application.erasing import EraseUser
 from anabranch_feedback.application.ports import Clock
 from anabranch_feedback.application.reading import Read
 from anabranch_feedback.application.reviewing import GetAgreement, SubmitReview
@@ -95,7 +96,7 @@ def build(settings: Settings, *, bus: Bus, clock: Clock | None = None) -> Servic
     use = rpc.UseCases(
         take=take,
         read=Read(shelf),
-        erase=EraseUser(ledger=ledger, clock=now),
+        erase=EraseUser(ledger=ledger, codec=CODEC, clock=now),
         submit=SubmitReview(shelf=shelf, take=take),
         agreement=GetAgreement(shelf=shelf, codec=CODEC),
         raters=settings.review_raters,

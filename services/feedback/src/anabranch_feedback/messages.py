@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -13,7 +14,7 @@ from anabranch.evaluation.v1.events_pb2 import AnswerScored
 from anabranch.feedback.v1 import events_pb2 as pb
 from anabranch.gateway.v1.events_pb2 import AnswerServed
 from anabranch.upstream.v1 import feedback_pb2 as upstream
-from anabranch_feedback.application.ports import Codec, Feedback, Rejection
+from anabranch_feedback.application.ports import Codec, Feedback, Kept, Rejection
 from anabranch_feedback.domain.answers import Answer, DocumentShown
 from anabranch_feedback.domain.given import (
     CitationJudgment,
@@ -168,7 +169,7 @@ def cause_of(served: AnswerServed) -> pb.Cause:
         routing_revision=served.routing_revision,
         experiment_id=served.experiment_id,
         arm=served.arm,
-        question_digest=_digest(served.search_query or served.question),
+        question_digest=_digest(served.search_query or served.question) or _own_digest(served),
         chunks=[
             pb.RankedChunk(
                 chunk_id=passage.chunk_id,
@@ -197,6 +198,11 @@ def _digest(query: str) -> str:
         return ""
     folded = " ".join(unicodedata.normalize("NFKC", query).casefold().split())
     return hashlib.sha256(folded.encode(errors="surrogatepass")).hexdigest()
+
+
+def _own_digest(served: AnswerServed) -> str:
+    """Of an answer whose question is not known, which may not be taken for anybody else's."""
+    return hashlib.sha256(f"{served.tenant}\n{served.answer_id}".encode()).hexdigest()
 
 
 def answer_from(served: AnswerServed) -> Answer:
@@ -296,8 +302,27 @@ def _shown(cause: bytes) -> frozenset[str]:
     return frozenset(chunk.chunk_id for chunk in pb.Cause.FromString(cause).chunks)
 
 
+def _emptied(kept: Kept) -> Kept:
+    """Without who asked and what was said, as if content had been switched off; what led to the answer stays."""
+    record, cause = AnswerServed.FromString(kept.record), pb.Cause.FromString(kept.cause)
+    for field in ("user_id", "session_id", "question", "search_query", "answer"):
+        record.ClearField(field)
+    record.has_content = False
+    for passage in record.passages:
+        passage.ClearField("text")
+        passage.ClearField("sentences")
+    for citation in record.citations:
+        citation.ClearField("text")
+        citation.ClearField("answer_span")
+    # Equal questions share the digest: whoever guesses a question could tell that it was asked.
+    cause.question_digest = _own_digest(record)
+    cause.ClearField("asked_by")
+    return replace(kept, record=record.SerializeToString(), cause=cause.SerializeToString())
+
+
 CODEC: Final = Codec(
     content=lambda given: given_message(given).SerializeToString(),
     given=lambda content: given_from(upstream.FeedbackGiven.FromString(content)),
     shown=_shown,
+    emptied=_emptied,
 )

@@ -159,38 +159,3 @@ class LookAfter:
     def _late(self, row: Feedback) -> Refused:
         fault = unknown(row.answer_id)
         return Refused(fault.why, f"{fault.problem}: none turned up within {self._wait}", field=fault.field)
-
-
-class EraseUser:
-    """Forgets what a person gave, and tells everyone who keeps copies."""
-
-    def __init__(self, *, ledger: Ledger, clock: Clock) -> None:
-        """Takes what it works on."""
-        self._ledger = ledger
-        self._clock = clock
-
-    async def __call__(self, tenant: str, user_id: str) -> int:
-        """Give how many feedbacks were forgotten."""
-        now = self._clock()
-        async with self._ledger.transaction() as books:
-            rows = await books.feedback_of(tenant, user_id)
-            joined = [
-                replace(
-                    row,
-                    revision=row.revision + 1,
-                    content=b"",
-                    kind="",
-                    verdict=0,
-                    given_at=max(now, row.given_at),
-                    joined_at=now,
-                    told_by_event=False,
-                    withdrawn=True,
-                )
-                for row in rows
-                if row.joined_at is not None
-            ]
-            await books.tell(joined)
-            # The number of the revision stays, so that what the person may give later is not taken for older.
-            await books.save(new=(), changed=[replace(row, user_id="", event_id="") for row in joined])
-            await books.remove([row.feedback_id for row in rows if row.joined_at is None])
-        return len(rows)

@@ -56,6 +56,16 @@ class Feedback:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """An answer's record and cause as they are kept: the contract's messages, as bytes."""
+
+    tenant: str
+    answer_id: str
+    record: bytes
+    cause: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
     """What became of an event that was taken before."""
 
@@ -113,6 +123,15 @@ class Books(Protocol):
 
     async def feedback_of(self, tenant: str, user_id: str) -> list[Feedback]:
         """All that a person gave and did not take back, locked for this transaction."""
+
+    async def feedback_on(self, tenant: str, user_id: str) -> list[Feedback]:
+        """All that was joined to answers of this person's questions and not taken back, locked for this transaction."""
+
+    async def asked_by(self, tenant: str, user_id: str, most: int) -> list[Kept]:
+        """Records of answers to a person's questions."""
+
+    async def replace_answers(self, emptied: Sequence[Kept]) -> None:
+        """Keeps these records and causes, without a person and without content; raters do not see them any more."""
 
     async def waiting_for(self, answer_ids: Iterable[str]) -> list[Feedback]:
         """Feedback that waits for any of these answers, locked for this transaction."""
@@ -182,6 +201,7 @@ class Codec:
     content: Callable[[Given], bytes]
     given: Callable[[bytes], Given]
     shown: Callable[[bytes], frozenset[str]]
+    emptied: Callable[[Kept], Kept]
 
 
 Answers = Mapping[str, Sequence[Known]]

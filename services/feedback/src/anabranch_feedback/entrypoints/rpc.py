@@ -15,7 +15,7 @@ from anabranch.feedback.v1 import feedback_service_pb2_grpc as stubs
 from anabranch.gateway.v1.events_pb2 import AnswerServed
 from anabranch_faults import Invalid, NotFound, Overloaded
 from anabranch_feedback import messages
-from anabranch_feedback.application.answering import EraseUser
+from anabranch_feedback.application.erasing import EraseUser
 from anabranch_feedback.application.ports import Channel
 from anabranch_feedback.application.reading import AnswerFilter, Exported, Line, RatingFilter, Read, ReviewItem
 from anabranch_feedback.application.reviewing import GetAgreement, SubmitReview
@@ -122,9 +122,9 @@ class FeedbackServicer(stubs.FeedbackServiceServicer):
         """Forget a person."""
         if not request.tenant or not request.user_id:
             raise Invalid("is empty", field="user_id" if request.tenant else "tenant")
-        feedbacks = await self._use.erase(request.tenant, request.user_id)
-        log.info(names.Log.USER_ERASED, tenant=request.tenant, feedbacks=feedbacks)
-        return pb.EraseUserResponse(feedbacks=feedbacks)
+        erased = await self._use.erase(request.tenant, request.user_id)
+        log.info(names.Log.USER_ERASED, tenant=request.tenant, feedbacks=erased.feedbacks, answers=erased.answers)
+        return pb.EraseUserResponse(feedbacks=erased.feedbacks, answers=erased.answers)
 
     async def ListReviews(self, request: pb.ListReviewsRequest, context: Context) -> pb.ListReviewsResponse:  # noqa: ARG002, N802  the contract's signature
         """A rater's next pieces of work."""

@@ -183,7 +183,9 @@ class Cause(_message.Message):
     experiment_id: _builtins.str
     arm: _builtins.str
     question_digest: _builtins.str
-    """Hex sha256 of the search query, folded: equal questions share it."""
+    """Hex sha256 of the search query, folded: equal questions share it. Where the words were not recorded, or are forgotten, of the
+    answer's id: then nobody shares it.
+    """
     feature_set: _builtins.str
     """Name of the feature set that RankedChunk.features is in; empty: none were recorded."""
     ranks_randomised: _builtins.bool

@@ -483,15 +483,19 @@ class EraseUserResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FEEDBACKS_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
     feedbacks: _builtins.int
+    answers: _builtins.int
+    """Records of answers to the person's questions that were emptied."""
     def __init__(
         self,
         *,
         feedbacks: _builtins.int = ...,
+        answers: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["feedbacks", b"feedbacks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "feedbacks", b"feedbacks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

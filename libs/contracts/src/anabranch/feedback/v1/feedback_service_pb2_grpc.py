@@ -123,7 +123,9 @@ class FeedbackServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def EraseUser(self, request, context):
-        """EraseUser forgets everything a person gave and tells everyone who keeps copies.
+        """EraseUser forgets everything a person gave and tells everyone who keeps copies. The records of the answers to the person's own
+        questions stay, without the person, the question, the answer and the passages' words; feedback of others on them is told again
+        without who asked.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,7 +46,10 @@ class FeedbackServiceStub:
     CountFeedback: _grpc.UnaryUnaryMultiCallable[_feedback_service_pb2.CountFeedbackRequest, _feedback_service_pb2.CountFeedbackResponse]
     """CountFeedback counts by kind and direction."""
     EraseUser: _grpc.UnaryUnaryMultiCallable[_feedback_service_pb2.EraseUserRequest, _feedback_service_pb2.EraseUserResponse]
-    """EraseUser forgets everything a person gave and tells everyone who keeps copies."""
+    """EraseUser forgets everything a person gave and tells everyone who keeps copies. The records of the answers to the person's own
+    questions stay, without the person, the question, the answer and the passages' words; feedback of others on them is told again
+    without who asked.
+    """
     ListReviews: _grpc.UnaryUnaryMultiCallable[_feedback_service_pb2.ListReviewsRequest, _feedback_service_pb2.ListReviewsResponse]
     """ListReviews returns answers that wait for a human rater, oldest first, without those the rater has done."""
     SubmitReview: _grpc.UnaryUnaryMultiCallable[_feedback_service_pb2.SubmitReviewRequest, _feedback_service_pb2.SubmitReviewResponse]
@@ -72,7 +75,10 @@ class FeedbackServiceAsyncStub(FeedbackServiceStub):
     CountFeedback: _aio.UnaryUnaryMultiCallable[_feedback_service_pb2.CountFeedbackRequest, _feedback_service_pb2.CountFeedbackResponse]  # type: ignore[assignment]
     """CountFeedback counts by kind and direction."""
     EraseUser: _aio.UnaryUnaryMultiCallable[_feedback_service_pb2.EraseUserRequest, _feedback_service_pb2.EraseUserResponse]  # type: ignore[assignment]
-    """EraseUser forgets everything a person gave and tells everyone who keeps copies."""
+    """EraseUser forgets everything a person gave and tells everyone who keeps copies. The records of the answers to the person's own
+    questions stay, without the person, the question, the answer and the passages' words; feedback of others on them is told again
+    without who asked.
+    """
     ListReviews: _aio.UnaryUnaryMultiCallable[_feedback_service_pb2.ListReviewsRequest, _feedback_service_pb2.ListReviewsResponse]  # type: ignore[assignment]
     """ListReviews returns answers that wait for a human rater, oldest first, without those the rater has done."""
     SubmitReview: _aio.UnaryUnaryMultiCallable[_feedback_service_pb2.SubmitReviewRequest, _feedback_service_pb2.SubmitReviewResponse]  # type: ignore[assignment]
@@ -131,7 +137,10 @@ class FeedbackServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feedback_service_pb2.EraseUserRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_feedback_service_pb2.EraseUserResponse, _abc.Awaitable[_feedback_service_pb2.EraseUserResponse]]:
-        """EraseUser forgets everything a person gave and tells everyone who keeps copies."""
+        """EraseUser forgets everything a person gave and tells everyone who keeps copies. The records of the answers to the person's own
+        questions stay, without the person, the question, the answer and the passages' words; feedback of others on them is told again
+        without who asked.
+        """
 
     @_abc_1.abstractmethod
     def ListReviews(

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from anabranch_faults import Transient
 from anabranch_feedback.adapters.store.tables import ANSWER_DOCUMENTS, ANSWERS, EVENTS, FEEDBACK, REVIEWS
-from anabranch_feedback.application.ports import Channel, Feedback, Past, Queued, Rejection
+from anabranch_feedback.application.ports import Channel, Feedback, Kept, Past, Queued, Rejection
 from anabranch_feedback.domain.answers import Answer, Known
 from anabranch_feedback.domain.refusals import Refusal
 from anabranch_store import Database, Encoded, Outbox
@@ -32,6 +32,14 @@ _UPDATE: Final = (
     update(FEEDBACK)
     .where(FEEDBACK.c.feedback_id == bindparam("b_feedback_id"))
     .values({column.name: bindparam(f"b_{column.name}") for column in _COLUMNS})
+)
+_EMPTY: Final = (
+    update(ANSWERS)
+    .where(ANSWERS.c.answer_id == bindparam("b_answer_id"), ANSWERS.c.tenant == bindparam("b_tenant"))
+    .values(user_id="", has_content=False, record=bindparam("b_record"), cause=bindparam("b_cause"))
+)
+_UNSEEN: Final = delete(REVIEWS).where(
+    REVIEWS.c.answer_id == bindparam("b_answer_id"), REVIEWS.c.tenant == bindparam("b_tenant")
 )
 _FORGET: Final = 5_000
 # Text is most of a record; more effort costs more than the few percent are worth.
@@ -167,6 +175,43 @@ class SqlBooks:
         )
         rows = await self._tx.execute(statement.order_by(FEEDBACK.c.feedback_id).with_for_update())
         return [feedback_from(row) for row in rows]
+
+    async def feedback_on(self, tenant: str, user_id: str) -> list[Feedback]:
+        """As in the port."""
+        asked = select(ANSWERS.c.answer_id).where(ANSWERS.c.tenant == tenant, ANSWERS.c.user_id == user_id)
+        statement = select(FEEDBACK).where(
+            FEEDBACK.c.tenant == tenant,
+            FEEDBACK.c.answer_id.in_(asked),
+            FEEDBACK.c.withdrawn.is_(False),
+            FEEDBACK.c.joined_at.is_not(None),
+        )
+        rows = await self._tx.execute(statement.order_by(FEEDBACK.c.feedback_id).with_for_update())
+        return [feedback_from(row) for row in rows]
+
+    async def asked_by(self, tenant: str, user_id: str, most: int) -> list[Kept]:
+        """As in the port."""
+        columns = (ANSWERS.c.tenant, ANSWERS.c.answer_id, ANSWERS.c.record, ANSWERS.c.cause)
+        statement = select(*columns).where(ANSWERS.c.tenant == tenant, ANSWERS.c.user_id == user_id)
+        rows = await self._tx.execute(statement.order_by(ANSWERS.c.answer_id).limit(most).with_for_update())
+        return [
+            Kept(tenant=row.tenant, answer_id=row.answer_id, record=unpack(row.record), cause=unpack(row.cause))
+            for row in rows
+        ]
+
+    async def replace_answers(self, emptied: Sequence[Kept]) -> None:
+        """As in the port."""
+        rows = [
+            {
+                "b_tenant": one.tenant,
+                "b_answer_id": one.answer_id,
+                "b_record": pack(one.record),
+                "b_cause": pack(one.cause),
+            }
+            for one in emptied
+        ]
+        connection = await self._tx.connection()
+        await connection.execute(_EMPTY, rows)
+        await connection.execute(_UNSEEN, rows)
 
     async def waiting_for(self, answer_ids: Iterable[str]) -> list[Feedback]:
         """As in the port."""

@@ -29,7 +29,7 @@ ANSWERS: Final = Table(
     Index("answers_by_time", "tenant", "served_at"),
     Index("answers_by_user", "tenant", "user_id"),
 )
-"""One row an answer, never changed; `record` and `cause` are compressed messages."""
+"""One row an answer, never changed but to forget who asked; `record` and `cause` are compressed messages."""
 
 ANSWER_DOCUMENTS: Final = Table(
     "answer_documents",
