@@ -1,7 +1,8 @@
 """What feedback teaches: nDCG@10 on questions about documents that nobody judged, before and after.
 
     python services/training/bench/learning.py --data ../shared/data/qa_beerqa --cache DIR [--alpha 0.5 1.0]
-        [--seeds 20] [--first-seed 0] [--events 2500] [--noise 0.15] [--users 250] [--processes 2] [--json]
+        [--seeds 20] [--first-seed 0] [--gold-seeds 20] [--adversaries 10 20 30] [--events 2500] [--noise 0.15]
+        [--users 250] [--processes 2] [--json]
 
 Half of the documents (and the questions about them) are asked about and judged; the other half is measured. A judgment
 is one citation of the five shown, rank r looked at with a chance of 1/r, its label turned round with `--noise`.
@@ -24,6 +25,7 @@ import json
 import multiprocessing
 import os
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,15 +57,14 @@ class Crowd:
     noise: float | None = None
 
 
-CROWDS = (
-    Crowd(name="honest"),
-    *(
+def crowds(percents: Sequence[int]) -> list[Crowd]:
+    """All that are looked at."""
+    acting = [
         Crowd(name=f"{way} {percent}", way=way, share=percent / 100)
-        for percent in (10, 20, 30)
+        for percent in percents
         for way in ("inverse", "push", "sly")
-    ),
-    Crowd(name="coins", noise=0.5),
-)
+    ]
+    return [Crowd(name="honest"), *acting, Crowd(name="coins", noise=0.5)]
 
 
 def _judgment(pool: Pool, index: int, *, user: str, label: float, rank: int, drawn: bool, number: int) -> Judgment:
@@ -132,10 +133,11 @@ def one_seed(world: World, pools: Sequence[Pool], options: argparse.Namespace, s
     left, right = world.halves(seed)
     asked, unseen = [p for p in pools if p.question in left], [p for p in pools if p.question in right]
     before = measured(unseen, None)
-    gold = train_reranker(build_ranking_dataset(right_answers(asked), seed=seed), seed=seed)
-    found: dict[str, Any] = {"seed": seed, "before": before, "gold": measured(unseen, gold) - before}
-    found["gold_way"] = gold.parameters["way"]
-    for crowd in CROWDS:
+    found: dict[str, Any] = {"seed": seed, "before": before}
+    if seed - options.first_seed < options.gold_seeds:
+        gold = train_reranker(build_ranking_dataset(right_answers(asked), seed=seed), seed=seed)
+        found |= {"gold": measured(unseen, gold) - before, "gold_way": gold.parameters["way"]}
+    for crowd in crowds(options.adversaries):
         started = time.perf_counter()
         dataset = build_ranking_dataset(feedback(asked, options, seed, crowd=crowd), seed=seed)
         model = train_reranker(dataset, seed=seed)
@@ -155,18 +157,20 @@ def one_seed(world: World, pools: Sequence[Pool], options: argparse.Namespace, s
 def summary(runs: Sequence[dict[str, Any]], crowd: str) -> dict[str, Any]:
     """Means over the seeds, a 95 % interval of the mean lift, and how often it was a loss."""
     ours = [run[crowd] for run in runs]
-    lifts, golds = [one["lift"] for one in ours], [run["gold"] for run in runs]
-    lift, gold = statistics.fmean(lifts), statistics.fmean(golds)
+    lifts = [one["lift"] for one in ours]
+    known = [run for run in runs if "gold" in run]
+    learned, gold = (sum(some) for some in ([run[crowd]["lift"] for run in known], [run["gold"] for run in known]))
     margin = 1.96 * (statistics.stdev(lifts) if len(lifts) > 1 else 0.0) / len(lifts) ** 0.5
     return {
         "crowd": crowd,
         "before": statistics.fmean(run["before"] for run in runs),
-        "lift": lift,
+        "lift": (lift := statistics.fmean(lifts)),
         "lift_low": lift - margin,
         "lift_high": lift + margin,
         "lift_worst": min(lifts),
-        "gold_lift": gold,
-        "share": lift / gold,
+        "gold_lift": gold / len(known) if known else None,
+        "share": learned / gold if known else None,
+        "gold_seeds": len(known),
         "below_before": sum(one < 0 for one in lifts),
         "declined": sum(one["declined"] for one in ours),
         "seeds": len(runs),
@@ -191,6 +195,8 @@ def main() -> None:
     parser.add_argument("--alpha", type=float, nargs="+", default=[0.5, 1.0])
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--gold-seeds", type=int, default=20, help="of them, how many learn from right labels too")
+    parser.add_argument("--adversaries", type=int, nargs="*", default=[10, 20, 30], help="percent of the users")
     parser.add_argument("--events", type=int, default=2500)
     parser.add_argument("--users", type=int, default=250)
     parser.add_argument("--noise", type=float, default=0.15)
@@ -207,11 +213,10 @@ def main() -> None:
     with multiprocessing.get_context("fork").Pool(options.processes) as processes:
         for alpha, run in processes.imap(_one, places):
             found[alpha].append(run)
-            if not options.json:
-                lifts = "  ".join(f"{crowd.name} {_told(run[crowd.name])}" for crowd in CROWDS)
-                told = f"alpha {alpha:g} seed {run['seed']:3}: before {run['before']:.4f}  gold {run['gold']:+.4f}"
-                print(f"{told}  {lifts}", flush=True)
-    summaries = {alpha: [summary(runs, crowd.name) for crowd in CROWDS] for alpha, runs in found.items()}
+            # Beside the JSON, for whoever waits.
+            print(_line(alpha, run), flush=True, file=sys.stderr if options.json else sys.stdout)
+    names = [crowd.name for crowd in crowds(options.adversaries)]
+    summaries = {alpha: [summary(runs, name) for name in names] for alpha, runs in found.items()}
     seconds = time.perf_counter() - started
     if options.json:
         document = [{"alpha": alpha, "summary": summaries[alpha], "runs": runs} for alpha, runs in found.items()]
@@ -221,14 +226,20 @@ def main() -> None:
         for one in rows:
             print(
                 f"alpha {alpha:g} {one['crowd']:<10} lift {one['lift']:+.4f} ({one['lift_low']:+.4f} to "
-                f"{one['lift_high']:+.4f}) worst {one['lift_worst']:+.4f} share {one['share']:.2f} "
+                f"{one['lift_high']:+.4f}) worst {one['lift_worst']:+.4f} share {one['share'] or float('nan'):.2f} "
                 f"below {one['below_before']} of {one['seeds']} declined {one['declined']} in {one['seconds']:.2f} s"
             )
     print(f"{seconds:.0f} s")
 
 
-def _told(one: dict[str, Any]) -> str:
-    return f"({one['lift_of_model']:+.4f})" if one["declined"] else f"{one['lift']:+.4f}"
+def _line(alpha: float, run: dict[str, Any]) -> str:
+    told = [f"alpha {alpha:g} seed {run['seed']:3}: before {run['before']:.4f}"]
+    told += [f"gold {run['gold']:+.4f}"] if "gold" in run else []
+    for name, one in run.items():
+        if isinstance(one, dict):
+            lift = f"{one['lift_of_model']:+.4f}"
+            told.append(f"{name} ({lift})" if one["declined"] else f"{name} {lift}")
+    return "  ".join(told)
 
 
 if __name__ == "__main__":
