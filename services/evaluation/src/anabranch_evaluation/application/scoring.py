@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import timedelta
+from typing import Final, Protocol
 
 from anabranch_evaluation.domain.grounding import version_of
 from anabranch_evaluation.domain.meaning import Meaning, Vector
 from anabranch_evaluation.domain.scoring import Scores, score_answer, texts_of
 from anabranch_faults import Transient
+
+
+PATIENCE: Final = timedelta(seconds=10)
+"""How long the scores of a batch wait for vectors. Those that came until then are there the next time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +56,10 @@ class ScoreAnswers:
     async def __call__(self, answers: Sequence[Material]) -> list[Scores]:
         """The scores, in order."""
         try:
-            meaning = await self.meaning([text for one in answers for text in _texts(one)])
-        except Transient as fault:
-            self.missed(str(fault))
+            async with asyncio.timeout(PATIENCE.total_seconds()):
+                meaning = await self.meaning([text for one in answers for text in _texts(one)])
+        except (Transient, TimeoutError) as fault:
+            self.missed(str(fault) or "embedding takes longer than the scores of a batch may wait for it")
             meaning = None
         return await asyncio.to_thread(lambda: [_scored(one, meaning) for one in answers])
 
