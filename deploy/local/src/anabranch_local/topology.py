@@ -131,6 +131,9 @@ def compose(options: Options, state: State, progress: Callable[[str], None]) -> 
         "ingestion": {"TENANTS": os.environ.get("ANABRANCH_INGESTION_TENANTS", state.tenant)},
         "retrieval": index | {"ARTIFACTS": str(artifacts), "PUBLIC_KEY": str(keys[1])},
         "training": {"ARTIFACTS": str(artifacts), "SIGNING_KEY": str(keys[0])},
+        # Which of the store's models they load, if any, is for their own settings to say.
+        "generation": {"ARTIFACTS": str(artifacts), "PUBLIC_KEY": str(keys[1])},
+        "evaluation": {"ARTIFACTS": str(artifacts), "PUBLIC_KEY": str(keys[1])},
         "feedback": {"TENANTS": os.environ.get("ANABRANCH_INGESTION_TENANTS", state.tenant)},
         "gateway": {"HTTP_LISTEN": f"127.0.0.1:{ports['http']}", "KEY_FILE": str(key_file)},
     }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from grpc import StatusCode
 
+from anabranch_artifacts import ArtifactStore
 from anabranch_bus import Bus
 from anabranch_evaluation.adapters.answers import SqlAnswerLog
 from anabranch_evaluation.adapters.attic import SqlAttic
@@ -15,6 +17,7 @@ from anabranch_evaluation.adapters.judge import HttpJudge
 from anabranch_evaluation.adapters.judging import LibraryJudge
 from anabranch_evaluation.adapters.neighbours import GrpcSearch, GrpcVariants, GrpcWriter
 from anabranch_evaluation.adapters.observations import SqlObservations
+from anabranch_evaluation.adapters.rewarding import ArtifactReward
 from anabranch_evaluation.adapters.runs import SqlRuns
 from anabranch_evaluation.adapters.vectors import GrpcVectors
 from anabranch_evaluation.adapters.waiting import SqlVerdicts, SqlWaitingAnswers
@@ -59,6 +62,8 @@ def build(settings: Settings, *, bus: Bus) -> Service:
         else None,
         missed=_missed,
     )
+    # Of what is scored on request and in runs; live scores stay comparable over time.
+    offline = replace(score, reward=_reward(settings)) if settings.reward else score
     judge, ask = _judge(settings, database)
     relay = OutboxRelay(database, bus.publish_encoded)
     sets, runs = SqlGoldenSets(database), SqlRuns(database)
@@ -70,7 +75,7 @@ def build(settings: Settings, *, bus: Bus) -> Service:
         writer=GrpcWriter(channels[settings.generation]),
         variants=variants,
         judge=LibraryJudge(),
-        score=score,
+        score=offline,
         at_once=settings.questions_at_once,
     )
     prices = Prices(
@@ -127,7 +132,7 @@ def build(settings: Settings, *, bus: Bus) -> Service:
                     decide=decide,
                     watch=watch,
                     scored=answers.scored,
-                    score=score,
+                    score=offline,
                     judge=ask,
                 )
             )
@@ -152,6 +157,11 @@ def _judge(settings: Settings, database: Database) -> tuple[HttpJudge | None, As
         at_once=settings.judge_at_once,
     )
     return judge, AskJudge(judge=judge, verdicts=SqlVerdicts(database), votes=settings.judge_votes)
+
+
+def _reward(settings: Settings) -> ArtifactReward:
+    store = ArtifactStore(settings.artifact_store, public_key=settings.public_key)
+    return ArtifactReward.load(settings.reward, store=store, into=settings.data / "rewards")
 
 
 def _missed(problem: str) -> None:

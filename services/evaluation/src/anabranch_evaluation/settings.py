@@ -58,6 +58,18 @@ class Settings(ServiceSettings):
     judge_at_once: int = Field(default=4, ge=1, le=64, description="calls of the judge at the same time")
     judge_sample: float = Field(default=0.1, ge=0, le=1, description="share of the answers scored live that it judges")
 
+    reward: str = Field(
+        default="",
+        description="reward model that answers of runs are scored by, as in rw-0123456789ab; empty: none",
+    )
+    artifacts: str = Field(default="", description="artifact store of reward models: folder or URL; empty: in data")
+    public_key: Path | None = Field(default=None, description="PEM key that reward models must be signed by")
+
+    @property
+    def artifact_store(self) -> str:
+        """The artifact store to use."""
+        return self.artifacts or str((self.data / "artifacts").absolute())
+
     @property
     def database_url(self) -> str:
         """The database to use."""

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from anabranch_evaluation.application.datasets import Clock, utc_now
 from anabranch_evaluation.application.ports import GoldenSets, Judge, Runs, Search, Variants, Writer
-from anabranch_evaluation.application.scoring import ScoreAnswers
+from anabranch_evaluation.application.scoring import Material, ScoreAnswers
 from anabranch_evaluation.domain.costs import Usage
 from anabranch_evaluation.domain.golden import GoldenQuestion, GoldenSet
 from anabranch_evaluation.domain.ranking import Found, ranking
@@ -186,9 +186,11 @@ class _Work:
             self.usage[question.question_id] = written.usage
             contexts = [hit.text for hit in found.hits]
             meaning = await self._use.score.meaning(self._use.judge.texts(question, written, contexts))
-            self.answers[question.question_id] = await asyncio.to_thread(
-                self._use.judge.answer, question, written, contexts, meaning
+            scores = await asyncio.to_thread(self._use.judge.answer, question, written, contexts, meaning)
+            material = Material(
+                question=question.text, answer=written.text, contexts=contexts, abstained=written.abstained
             )
+            self.answers[question.question_id] = {**scores, **self._use.score.rewarded(material)}
 
 
 def check_applied(variant: Variant, found: Found) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, Protocol
 
@@ -39,6 +39,17 @@ class Vectors(Protocol):
         """Of each text that is not blank, always the same one. Raises Transient."""
 
 
+class Reward(Protocol):
+    """A model of what people prefer. Pure computation: the same words, the same score, anywhere."""
+
+    @property
+    def version(self) -> str:
+        """Of the model."""
+
+    def score(self, question: str, answer: str, contexts: Sequence[str]) -> float:
+        """The chance that people prefer it to an average answer, 0 to 1."""
+
+
 def _unheard(problem: str) -> None:
     del problem
 
@@ -47,11 +58,13 @@ def _unheard(problem: str) -> None:
 class ScoreAnswers:
     """Scores answers. Without vectors by words alone, and the scores' version says which it was.
 
-    `missed` hears why vectors were missing where there should be some.
+    `missed` hears why vectors were missing where there should be some. `reward` adds the score of that name to answers
+    that have others, and its version to the scorer's.
     """
 
     vectors: Vectors | None = None
     missed: Callable[[str], None] = _unheard
+    reward: Reward | None = None
 
     async def __call__(self, answers: Sequence[Material]) -> list[Scores]:
         """The scores, in order."""
@@ -61,11 +74,17 @@ class ScoreAnswers:
         except (Transient, TimeoutError) as fault:
             self.missed(str(fault) or "embedding takes longer than the scores of a batch may wait for it")
             meaning = None
-        return await asyncio.to_thread(lambda: [_scored(one, meaning) for one in answers])
+        return await asyncio.to_thread(lambda: [self._scored(one, meaning) for one in answers])
 
     async def version(self) -> str:
         """Of the scorer. Raises Transient."""
-        return version_of(None if self.vectors is None else await self.vectors.version())
+        return self._named(version_of(None if self.vectors is None else await self.vectors.version()))
+
+    def rewarded(self, one: Material) -> Mapping[str, float]:
+        """`reward`, where there is a model for it and an answer."""
+        if self.reward is None or one.abstained or not one.answer.strip() or not one.contexts:
+            return {}
+        return {"reward": self.reward.score(one.question, one.answer, one.contexts)}
 
     async def meaning(self, texts: Sequence[str]) -> Meaning | None:
         """What the texts mean; None where nothing is there to tell. Raises Transient."""
@@ -74,12 +93,16 @@ class ScoreAnswers:
         version = await self.vectors.version()
         return Meaning(version=version, vectors=await self.vectors.of(sorted(set(texts))))
 
+    def _scored(self, one: Material, meaning: Meaning | None) -> Scores:
+        found = score_answer(
+            one.question, one.answer, one.contexts, cited=one.cited, abstained=one.abstained, meaning=meaning
+        )
+        scores = {**found.scores, **self.rewarded(one)}
+        return replace(found, scores=scores, version=self._named(found.version))
+
+    def _named(self, version: str) -> str:
+        return version if self.reward is None else f"{version}+{self.reward.version}"
+
 
 def _texts(one: Material) -> list[str]:
     return [] if one.abstained else texts_of(one.question, one.answer, one.contexts, cited=one.cited)
-
-
-def _scored(one: Material, meaning: Meaning | None) -> Scores:
-    return score_answer(
-        one.question, one.answer, one.contexts, cited=one.cited, abstained=one.abstained, meaning=meaning
-    )

@@ -15,8 +15,8 @@ from anabranch_evaluation.domain.golden import GoldenSet
 from anabranch_evaluation.domain.statistics import mean_interval
 
 RETRIEVAL_METRICS: Final = ("ndcg@10", "mrr@10", "recall@10", "precision@5")
-ANSWER_METRICS: Final = ("em", "f1", "rouge_l", "bleu", "chrf", "similarity", "groundedness", "abstention")
-SCORER_METRICS: Final = frozenset({"similarity", "groundedness"})
+ANSWER_METRICS: Final = ("em", "f1", "rouge_l", "bleu", "chrf", "similarity", "groundedness", "reward", "abstention")
+SCORER_METRICS: Final = frozenset({"similarity", "groundedness", "reward"})
 """Those that another version of the scorer gives another meaning."""
 DEPTH: Final = 10
 """Passages asked for at least, so that a metric at 10 has ten to look at."""
