@@ -16,9 +16,9 @@ from anabranch.registry.v1 import loop_pb2 as loop
 from anabranch_cli.connection import data_option, platform
 from anabranch_cli.datasets import read_qrels, read_queries
 from anabranch_cli.internal import author, calls, document
-from anabranch_cli.output import DONE, FAILED, console, emit, json_option, progress
+from anabranch_cli.output import DONE, FAILED, USAGE, NotRunning, console, emit, json_option, note, progress
 from anabranch_cli.scoring import known_answers
-from anabranch_faults import Invalid
+from anabranch_faults import Fault, Invalid, Unreachable
 
 GATE_SECONDS = 600.0
 """A gate by hand runs whatever is missing first."""
@@ -160,7 +160,12 @@ def compare(*, baseline_run: str, candidate_run: str, data: Path | None, as_json
 @click.option("--candidate", required=True, metavar="VARIANT", help="What would serve.")
 @click.option("--dataset", "names", multiple=True, help="Golden set (repeatable).")
 @click.option("--corpus", default="", help="Corpus, where it is not the golden set's own.")
-@click.option("--spec", type=click.Path(path_type=Path, exists=True), help="GateSpec as YAML.")
+@click.option("--spec", type=click.Path(path_type=Path, exists=True), help="GateSpec as YAML; options go before it.")
+@click.option("--metric", default="", help="What is compared; default ndcg@10.")
+@click.option("--no-regression", is_flag=True, help="Fail only with evidence of a loss, not for want of a gain.")
+@click.option("--margin", type=click.FloatRange(min=0), help="Loss that is tolerated, in the metric's unit.")
+@click.option("--detectable", type=click.FloatRange(min=0), help="Loss that the questions must be enough to see.")
+@click.option("--cost-ratio", type=click.FloatRange(min=0), help="Most an answer may cost, by the baseline's.")
 @data_option
 @json_option
 def gate(
@@ -170,23 +175,30 @@ def gate(
     names: tuple[str, ...],
     corpus: str,
     spec: Path | None,
+    metric: str,
+    no_regression: bool,
+    margin: float | None,
+    detectable: float | None,
+    cost_ratio: float | None,
     data: Path | None,
     as_json: bool,
 ) -> int:
-    """Compare two variants on golden sets. Exit code 0: passed, 1: not."""
-    asked = loop.GateSpec()
-    if spec is not None:
-        try:
-            ParseDict(yaml.safe_load(spec.read_text(encoding="utf-8")) or {}, asked)
-        except (yaml.YAMLError, ParseError) as error:
-            raise Invalid(f"{spec.name} is no gate: {error}", field="spec") from error
-    asked.datasets.extend(names)
+    """Compare two variants on golden sets. Exit code 0: passed, 1: not; others: it could not be decided."""
+    numbers = {"margin": margin, "detectable": detectable, "cost_ratio": cost_ratio}
+    asked = gate_of(spec, names, metric=metric, no_regression=no_regression, numbers=numbers)
     where = platform(data)
     request = pb.DecideGateRequest(
         tenant=where.tenant, corpus=corpus, baseline_variant_id=baseline, candidate_variant_id=candidate, gate=asked
     )
-    with calls(where, "evaluation", pb_grpc.EvaluationServiceStub) as service:
-        decided = service.DecideGate(request, timeout=GATE_SECONDS).gate
+    try:
+        with calls(where, "evaluation", pb_grpc.EvaluationServiceStub) as service:
+            decided = service.DecideGate(request, timeout=GATE_SECONDS).gate
+    except (NotRunning, Unreachable):
+        raise
+    except Fault as fault:
+        # 1 is a verdict: what could not be decided must not look like one.
+        note(f"anabranch: {fault}")
+        return USAGE
 
     def human() -> None:
         console.print(f"  {'passed' if decided.passed else 'FAILED'}: {decided.reason}", markup=False)
@@ -199,3 +211,26 @@ def gate(
 
     emit(document(decided), as_json=as_json, human=human)
     return DONE if decided.passed else FAILED
+
+
+def gate_of(
+    spec: Path | None, names: tuple[str, ...], *, metric: str, no_regression: bool, numbers: dict[str, float | None]
+) -> loop.GateSpec:
+    """What is asked of the candidate: the file, then the options. Raises UsageError."""
+    asked = loop.GateSpec()
+    if spec is not None:
+        try:
+            ParseDict(yaml.safe_load(spec.read_text(encoding="utf-8")) or {}, asked)
+        except (yaml.YAMLError, ParseError) as error:
+            raise click.UsageError(f"{spec.name} is no gate: {error}") from error
+    asked.datasets.extend(names)
+    if not asked.datasets:
+        raise click.UsageError("a gate needs a golden set: name one with --dataset, or in --spec")
+    if metric:
+        asked.metric = metric
+    if no_regression:
+        asked.mode = loop.GATE_MODE_NO_REGRESSION
+    for name, value in numbers.items():
+        if value is not None:
+            setattr(asked, name, value)
+    return asked

@@ -94,8 +94,6 @@ def faults_of_policy(document: Mapping[str, Any]) -> list[str]:
     training, gate, canary = (document.get(name, {}) for name in ("training", "gate", "canary"))
     _most(faults, "training.per_user_cap", training.get("per_user_cap", 0), 1_000_000)
     _length(faults, "training.every", training.get("every"))
-    if training.get("on_drift"):
-        faults.append("training.on_drift: drift is not watched yet; use after_feedback or every")
     if "@" not in gate.get("metric", "ndcg@10") and not gate.get("metric", "x").replace("_", "").isalnum():
         faults.append(f"gate.metric: {gate['metric']!r} is no metric's name")
     _between(faults, "gate.alpha", gate.get("alpha", 0), 0, 0.5)

@@ -155,7 +155,7 @@ class TrainingPolicy(_message.Message):
     after_feedback: _builtins.int
     """New usable feedback since the last data set; 0: off."""
     on_drift: _builtins.bool
-    """Start on drift of queries or scores since the last data set."""
+    """Start on drift of queries or scores since the last data set, where there is any new feedback."""
     per_user_cap: _builtins.int
     """Feedback one person may contribute to a data set; 0: 50."""
     min_feedback: _builtins.int
@@ -312,7 +312,7 @@ class ExperimentDesign(_message.Message):
     min_users: _builtins.int
     """People per arm before anything is decided; 0: 50."""
     max_users: _builtins.int
-    """Ends without a winner after this many people in all; 0: never."""
+    """Ends without a winner after this many people in all; 0: never, but a BANDIT at 2,000 measured people an arm."""
     minimum_share: _builtins.float
     """BANDIT: least share of an arm that is still in; 0: 0.05."""
     share: _builtins.int
