@@ -239,6 +239,7 @@ class Training(_message.Message):
     trigger: _events_pb2.Trigger.ValueType
     state: Global___TrainingState.ValueType
     problem: _builtins.str
+    """Why it failed; of a run that is done without a model, why there is no candidate."""
     dataset_version: _builtins.str
     model_version: _builtins.str
     author: _builtins.str
