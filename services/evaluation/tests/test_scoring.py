@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,17 @@ async def test_without_embedding_the_words_stand_and_the_version_says_so(databas
             await score.version()
         world.fault = None
         assert await score.version() == "gr-2+words-1"
+
+
+async def test_scores_do_not_wait_for_an_embedding_service_that_hangs(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anabranch_evaluation.application.scoring.PATIENCE", timedelta(milliseconds=200))
+    heard: list[str] = []
+    async with VectorServer(delay=timedelta(seconds=5)) as world, scorer(database, world, missed=heard.append) as score:
+        (found,) = await score([MATERIAL])
+    assert found.version == "gr-2"
+    assert "longer" in heard[0]
 
 
 async def test_a_version_that_is_gone_is_looked_up_again(database: Database) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ class _Embedding(stubs.EmbeddingServiceServicer):
     async def EmbedTexts(self, request: pb.EmbedTextsRequest, context: Context) -> pb.EmbedTextsResponse:  # noqa: ARG002, N802  the contract's signature
         world = self._world
         world.calls.append(list(request.texts))
+        await asyncio.sleep(world.delay.total_seconds())
         if world.fault is not None:
             raise world.fault
         if request.version not in {"", "default", world.version}:
@@ -45,13 +47,14 @@ class _Embedding(stubs.EmbeddingServiceServicer):
 class VectorServer:
     """Texts of the same words have near vectors; each call's differ from the last one's by about `tremor`.
 
-    `same`: words that mean the same. `fault`, when set, is raised. `calls` holds the texts that were asked for.
+    `same`: words that mean the same. `fault`, when set, is raised, after `delay`. `calls` holds what was asked for.
     """
 
     version: str = "words-1"
     tremor: float = 0.02
     same: dict[str, str] = field(default_factory=dict)
     fault: Fault | None = None
+    delay: timedelta = timedelta()
     calls: list[list[str]] = field(default_factory=list)
     _server: Server | None = None
 
