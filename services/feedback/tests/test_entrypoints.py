@@ -11,8 +11,11 @@ from grpc.aio import AioRpcError
 
 from anabranch.feedback.v1 import events_pb2 as events
 from anabranch.feedback.v1 import feedback_service_pb2 as pb
+from anabranch.gateway.v1.events_pb2 import AnswerServed
+from anabranch.retrieval.v1 import retrieval_service_pb2 as retrieval
 from anabranch.upstream.v1 import feedback_pb2 as upstream
 from anabranch_bus import Event
+from anabranch_feedback.messages import cause_of
 from anabranch_feedback.testing import DOWN, GIVEN, SERVED, UP, Running, feedback, new_answer_id, served
 
 
@@ -43,6 +46,13 @@ async def test_feedback_after_its_answer_is_joined_with_its_whole_cause(running:
         ("c2", 2, 2, False, [0.5, 2.0]),
     ]
     assert len(cause.question_digest) == 64
+
+
+def test_the_cause_has_the_places_shown_and_those_that_retrieval_gave() -> None:
+    passages = [retrieval.Passage(chunk_id="b", rank=2), retrieval.Passage(chunk_id="a", rank=1)]
+    cause = cause_of(AnswerServed(answer_id="x", passages=passages, ranks_randomised=True))
+    assert [(one.chunk_id, one.shown_rank, one.rank) for one in cause.chunks] == [("b", 1, 2), ("a", 2, 1)]
+    assert cause.ranks_randomised
 
 
 async def test_what_cannot_be_used_comes_back_with_a_reason(start: Any) -> None:

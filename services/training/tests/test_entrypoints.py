@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf import text_format
 from grpc import StatusCode
 from grpc.aio import AioRpcError
 
@@ -282,3 +283,18 @@ def test_what_a_feedback_says_about_passages(given: upstream.FeedbackGiven, labe
     message = rating(0)
     message.given.CopyFrom(given)
     assert {int(one.chunk[-1]): one.label for one in taken_from(message).judgments} == labels
+
+
+def test_a_passage_that_changed_places_by_lot_is_kept_with_both_of_them() -> None:
+    message = rating(0)
+    message.cause.ranks_randomised = True
+    judged = next(one for one in message.cause.chunks if one.chunk_id == message.given.citation.chunk_id)
+    judged.shown_rank, judged.rank = 4, 1
+    (one,) = taken_from(message).judgments
+    assert (one.shown_rank, one.rank, one.randomised) == (4, 1, True)
+
+
+def test_the_golden_feedback_is_learned_from() -> None:
+    example = Path(__file__).parents[3] / "protos/examples/feedback.rating.given.v1/joined.textproto"
+    (one,) = taken_from(text_format.Parse(example.read_text(encoding="utf-8"), RatingGiven())).judgments
+    assert (one.label, one.rank, len(one.features)) == (1.0, 1, 16)

@@ -97,10 +97,39 @@ def test_ranks_that_are_judged_less_have_lower_propensities_and_weigh_more() -> 
     assert sum(deep) / len(deep) > 1.5 * sum(top) / len(top)
 
 
-def test_ranks_drawn_by_lot_tell_the_propensities_where_there_are_enough() -> None:
-    said = [replace(one, shown_rank=1) for one in crowd(1000)]
-    drawn = [replace(one, randomised=True, shown_rank=1 + number % 2) for number, one in enumerate(crowd(300, seed=9))]
-    assert propensities_of([*said, *drawn]) == {1: 1.0, 2: 1.0}
+LOOKED_AT = (1.0, 0.7, 0.5, 0.4, 0.3)  # the share of people who look so far down
+TAKEN_UP = (0.9, 0.6, 0.35, 0.2, 0.1)  # how often the passage that belongs there is judged by who looks at it
+
+
+def answers(count: int, *, explored: float, seed: int = 0) -> list[Judgment]:
+    """Judgments of passages that are the likelier to be judged the better they are; of some, two changed places."""
+    chance, found = np.random.default_rng(seed), []
+    template = crowd(1)[0]
+    for number in range(count):
+        ranks = list(range(5))
+        if swapped := chance.random() < explored:
+            one, other = chance.choice(5, 2, replace=False)
+            ranks[one], ranks[other] = ranks[other], ranks[one]
+        for shown, rank in enumerate(ranks):
+            if chance.random() < LOOKED_AT[shown] * TAKEN_UP[rank]:
+                judged = replace(template, question=f"q{number}", chunk=f"c{number}-{rank}", user=f"u{number}")
+                found.append(replace(judged, shown_rank=shown + 1, rank=rank + 1, randomised=bool(swapped)))
+    return found
+
+
+def test_passages_that_changed_places_by_lot_tell_the_pull_of_a_place_from_the_worth_of_a_passage() -> None:
+    told = propensities_of(answers(40_000, explored=0.2, seed=1))
+    assert [told[rank] for rank in range(1, 6)] == pytest.approx(LOOKED_AT, rel=0.15)
+    without = propensities_of([replace(one, randomised=False) for one in answers(40_000, explored=0.0, seed=1)])
+    assert without[5] < 0.5 * LOOKED_AT[4], "which is what they correct: bad passages are judged less, too"
+
+
+def test_few_that_changed_places_leave_the_propensities_to_all() -> None:
+    said = answers(2_000, explored=0.0)
+    few = answers(100, explored=1.0, seed=2)
+    assert len(few) < 200
+    everyone = propensities_of([*said, *few])
+    assert everyone == propensities_of([replace(one, randomised=False) for one in (*said, *few)])
 
 
 @settings(max_examples=40)

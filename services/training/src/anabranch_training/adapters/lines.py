@@ -26,6 +26,7 @@ def judgment_json(one: Judgment) -> Mapping[str, Any]:
         "features": list(one.features),
         "at": one.at.isoformat(),
         "source": one.source,
+        "rank": one.rank,
     }
 
 

@@ -8,6 +8,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import numpy as np
+
 from anabranch_faults import Invalid
 from anabranch_training.domain.judgments import GOLD, Judgment, RankingDataset, RankingRow
 from anabranch_training.domain.screening import screen
@@ -15,7 +17,8 @@ from anabranch_training.domain.screening import screen
 __all__ = ["build_ranking_dataset", "propensities_of"]
 
 _ENOUGH_RANDOMISED: Final = 200
-"""From here on, ranks drawn by lot tell the propensities alone."""
+"""From here on, passages that changed places by lot tell the propensities alone."""
+_FAINT: Final = 1e-3
 _MOST_WEIGHT: Final = 3.0
 """An inverse propensity is clipped here: a few judgments of deep ranks must not be the whole data set. Its root is
 taken: what is judged was looked at, so the full inverse would buy nothing for the variance it brings."""
@@ -68,22 +71,54 @@ def build_ranking_dataset(
 def propensities_of(judgments: Sequence[Judgment]) -> dict[int, float]:
     """Rank -> how often it is judged, relative to the likeliest rank; never rising with depth.
 
-    From ranks drawn by lot where there are enough, else from all: every answer shows all ranks, so the counts compare.
+    From passages that changed places by lot where there are enough, else from all: every answer shows all ranks, so
+    the counts compare, as far as good passages are not judged more than others for being good.
     """
-    drawn = [one for one in judgments if one.randomised]
-    counted = Counter(one.shown_rank for one in (drawn if len(drawn) >= _ENOUGH_RANDOMISED else judgments))
     ranks = sorted({one.shown_rank for one in judgments})
+    if not ranks:
+        return {}
+    swapped = [one for one in judgments if one.randomised and one.rank not in (0, one.shown_rank)]
+    if len(swapped) >= _ENOUGH_RANDOMISED:
+        seen = _from_swaps(swapped, [one for one in judgments if not one.randomised], ranks)
+    else:
+        counted = Counter(one.shown_rank for one in judgments)
+        seen = [counted[rank] + 1.0 for rank in ranks]
     # Pooling adjacent violators: what chance has put out of order shares a mean.
     pools: list[tuple[float, list[int]]] = []
-    for rank in ranks:
-        pools.append((counted[rank] + 1.0, [rank]))
+    for rank, often in zip(ranks, seen, strict=True):
+        pools.append((often, [rank]))
         while len(pools) > 1 and pools[-2][0] < pools[-1][0]:
             (last, after), (before, held) = pools.pop(), pools.pop()
             total = before * len(held) + last * len(after)
             pools.append((total / (len(held) + len(after)), held + after))
-    if not pools:
-        return {}
     return {rank: mean / pools[0][0] for mean, held in pools for rank in held}
+
+
+def _from_swaps(swapped: Sequence[Judgment], others: Sequence[Judgment], ranks: Sequence[int]) -> list[float]:
+    """How often each rank is judged, whatever lies there, up to a factor.
+
+    What lies at a rank is judged with a chance that is the rank's times the passage's own. Where the passages of two
+    ranks changed places, and where they did not, the passages' own chances cancel: the ratio of the ranks is the root
+    of the product of both ratios of counts (as in swap experiments; Joachims, Swaminathan and Schnabel, 2017). The
+    ratios of all pairs are joined by least squares, each by the inverse of its variance.
+    """
+    pairs: dict[tuple[int, int], Counter[int]] = defaultdict(Counter)
+    for one in swapped:
+        pairs[min(one.rank, one.shown_rank), max(one.rank, one.shown_rank)][one.shown_rank] += 1
+    plain = Counter(one.shown_rank for one in others)
+    place = {rank: number for number, rank in enumerate(ranks)}
+    # A faint wish to be as they are counted: it decides only where nothing changed places.
+    rows, wanted = [_FAINT * row for row in np.eye(len(ranks))], [_FAINT * math.log(plain[one] + 1.0) for one in ranks]
+    for (upper, lower), judged in pairs.items():
+        if upper in place and lower in place:
+            counts = [number + 0.5 for number in (judged[upper], judged[lower], plain[upper], plain[lower])]
+            certain = 2.0 / math.sqrt(sum(1.0 / number for number in counts))
+            row = np.zeros(len(ranks))
+            row[place[upper]], row[place[lower]] = certain, -certain
+            rows.append(row)
+            wanted.append(certain * 0.5 * (math.log(counts[0] / counts[1]) + math.log(counts[2] / counts[3])))
+    found = np.linalg.lstsq(np.array(rows), np.array(wanted), rcond=None)[0]
+    return [math.exp(one) for one in (found - found.max()).tolist()]
 
 
 def _check(judgments: Sequence[Judgment]) -> None:

@@ -20,7 +20,8 @@ class Judgment:
     """One person's word on one passage shown for one question.
 
     `question` is a digest; `label` goes from 0 (irrelevant) to 1; `shown_rank` counts from 1 (0: not shown, gold
-    only); `randomised`: the rank was drawn by lot; `source` is the kind of feedback, or `GOLD`.
+    only); `randomised`: two ranks of its answer changed places by lot; `rank` is where it stood before that (0: not
+    known); `source` is the kind of feedback, or `GOLD`.
     """
 
     question: str
@@ -33,6 +34,7 @@ class Judgment:
     features: tuple[float, ...]
     at: datetime
     source: str
+    rank: int = 0
 
     def __post_init__(self) -> None:
         """Refuses a label outside of 0 to 1, and a rank below 0."""

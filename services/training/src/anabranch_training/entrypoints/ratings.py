@@ -78,6 +78,7 @@ def _judgments(message: RatingGiven, at: datetime) -> Iterable[Judgment]:
             user=message.user_id,
             label=labels[chunk.chunk_id],
             shown_rank=chunk.shown_rank,
+            rank=chunk.rank,
             randomised=message.cause.ranks_randomised,
             features=tuple(chunk.features),
             at=at,
