@@ -64,7 +64,13 @@ class Steering:
                 "after_feedback": 0 if self.plan.sabotage else self.plan.events,
                 "min_feedback": min(200, self.plan.events),
             },
-            "gate": {"datasets": [self.golden], "metric": "ndcg@10", "mode": "GATE_MODE_IMPROVEMENT"},
+            # Half a point: with a few hundred questions a small gain cannot be told from none, a loss that hurts can.
+            "gate": {
+                "datasets": [self.golden],
+                "metric": "ndcg@10",
+                "mode": "GATE_MODE_IMPROVEMENT",
+                "margin": 0.005,
+            },
             "canary": {"share": 10, "min_users": 20},
             "experiment": {
                 "mode": "DECISION_MODE_ANYTIME",
