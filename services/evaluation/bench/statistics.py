@@ -10,7 +10,8 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -77,13 +78,31 @@ def sequential(runs: int, first: float, second: float, seed: int) -> dict[str, A
     return out
 
 
-def play(p: list[float], bandit: Bandit, runs: int, *, equal: bool) -> tuple[Floats, NDArray[np.bool_]]:
-    """Samples used until a winner, and whether it was wrong; the first arm is best. 100 people between looks."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """Experiments played to their end. `used`: people in each; the first arm is best."""
+
+    used: Floats
+    winner: NDArray[np.int64]
+
+    @property
+    def wrong(self) -> float:
+        """Share in which another arm than the best won."""
+        return float((self.winner > 0).mean())
+
+    @property
+    def right(self) -> float:
+        """Share in which the best won."""
+        return float((self.winner == 0).mean())
+
+
+def play(p: Sequence[float], bandit: Bandit, runs: int, *, equal: bool = False, batch: int = 100) -> Played:
+    """Plays experiments of yes-or-no values; `batch` people between looks."""
     generator = np.random.default_rng(7)
-    arms, batch, cap = len(p), 100, 200_000
+    arms = len(p)
     count, total = np.zeros((runs, arms)), np.zeros((runs, arms))
     weights, winner, going = np.full((runs, arms), 1 / arms), np.full(runs, -1), np.arange(runs)
-    while going.size and count[going].sum(axis=1).max() < cap:
+    while going.size and count[going[0]].sum() < bandit.horizon * arms:
         new = generator.multinomial(batch, weights[going])
         count[going] += new
         total[going] += generator.binomial(new, p)
@@ -96,38 +115,70 @@ def play(p: list[float], bandit: Bandit, runs: int, *, equal: bool) -> tuple[Flo
         if not equal:
             weights[going] = np.where(ready[:, None], bandit.weights(best), 1 / arms)
         going = going[~won]
-    return count.sum(axis=1), winner != 0
+    return Played(used=count.sum(axis=1), winner=winner)
 
 
-def fixed_split(p: list[float], wrong: float = 0.05, runs: int = 20_000) -> int:
-    """People in all of the smallest equal split of known size that picks a wrong arm at most so often."""
+def fixed_split(p: Sequence[float], *, right: float, bar: float, runs: int = 10_000) -> int:
+    """People in all of the smallest equal split, looked at once, that names the best so often.
+
+    It names the leader if it is `bar` standard errors ahead of the second. At 1.645 a wrong arm is named in at most 5 %
+    however little the best is ahead; at 0 the leader always is, which needs the gap to be known beforehand.
+    """
     generator = np.random.default_rng(5)
     low, high = 10, 50_000
     while high - low > max(5, low // 200):
         middle = (low + high) // 2
-        counts = generator.binomial(middle, p, size=(runs, len(p))) + generator.random((runs, len(p)))
-        low, high = (middle, high) if (counts.argmax(axis=1) != 0).mean() > wrong else (low, middle)
+        means = (generator.binomial(middle, p, size=(runs, len(p))) + generator.random((runs, len(p))) * 0.1) / middle
+        first, second = np.sort(means, axis=1)[:, :-3:-1].T
+        ahead = first - second >= bar * np.sqrt((first * (1 - first) + second * (1 - second)) / middle)
+        named = ahead & (means.argmax(axis=1) == 0)
+        low, high = (low, middle) if named.mean() >= right else (middle, high)
     return high * len(p)
 
 
 def bandits(runs: int) -> dict[str, Any]:
-    """The bandit against an equal split sized for the truth, and against an equal split that stops by the same rule."""
+    """The bandit against equal splits of three kinds.
+
+    One that keeps the same promise and finds the best as often; one that stops by the bandit's rule; and one that knows
+    the gap beforehand, which nobody does.
+    """
     out: dict[str, Any] = {}
-    for name, p in {**RATES, "close of 3": [0.62, 0.6, 0.6], "rare of 3": [0.12, 0.1, 0.1]}.items():
-        used, wrong = play(p, Bandit(), runs, equal=False)
-        same, same_wrong = play(p, Bandit(), runs, equal=True)
-        size = fixed_split(p)
+    for name, p in RATES.items():
+        moved, same = play(p, Bandit(), runs), play(p, Bandit(), runs, equal=True)
+        used = float(moved.used.mean())
+        promised = fixed_split(p, right=moved.right, bar=1.645)
+        knowing = fixed_split(p, right=0.95, bar=0.0)
         out[name] = {
-            "bandit": float(used.mean()),
-            "wrong_winner": float(wrong.mean()),
-            "fixed_equal_split": size,
-            "saved": 1 - float(used.mean()) / size,
-            "equal_split_same_rule": float(same.mean()),
-            "wrong_winner_equal_split_same_rule": float(same_wrong.mean()),
-            "saved_same_rule": 1 - float(used.mean() / same.mean()),
+            "bandit": used,
+            "wrong_winner": moved.wrong,
+            "right_winner": moved.right,
+            "equal_split": promised,
+            "saved": 1 - used / promised,
+            "equal_split_same_rule": float(same.used.mean()),
+            "right_winner_same_rule": same.right,
+            "saved_same_rule": 1 - used / float(same.used.mean()),
+            "equal_split_that_knows_the_gap": knowing,
+            "saved_against_one_that_knows": 1 - used / knowing,
         }
-    for key in ("saved", "saved_same_rule"):
+    for key in ("saved", "saved_same_rule", "saved_against_one_that_knows"):
         out[f"{key}_mean_3_to_6_arms"] = float(np.mean([out[name][key] for name in RATES]))
+    return out
+
+
+def wrong_winners(runs: int) -> dict[str, Any]:
+    """How often a wrong arm wins where the best is hardly ahead, looked at every 25 people."""
+    shapes: dict[str, Callable[[float], list[float]]] = {
+        "2 arms": lambda gap: [0.65, 0.65 - gap],
+        "3 arms": lambda gap: [0.65, 0.65 - gap, 0.65 - gap],
+        "two of 6 ahead": lambda gap: [0.65, 0.65 - gap, 0.55, 0.55, 0.55, 0.55],
+        "2 rare": lambda gap: [0.05, 0.05 - gap],
+    }
+    out: dict[str, Any] = {}
+    for name, shape in shapes.items():
+        for gap in (0.0025, 0.01, 0.03):
+            found = play(shape(gap), Bandit(), runs, batch=25)
+            out[f"{name}, gap {gap:g}"] = {**rate(found.winner > 0), "no_winner": float((found.winner < 0).mean())}
+    out["most"] = max(one["rate"] for one in out.values())
     return out
 
 
@@ -215,7 +266,8 @@ def main() -> None:
         "a_a": lambda: sequential(runs, 0.10, 0.10, 1),
         "power_10_12": lambda: sequential(runs, 0.10, 0.12, 2),
         "bandit": lambda: bandits(fewer),
-        "gate": lambda: gates(30 if quick else 1_000),
+        "bandit_wrong_winners": lambda: wrong_winners(fewer),
+        "gate": lambda: gates(30 if quick else 2_000),
         "sabotage": lambda: sabotage(30 if quick else 1_000),
         "sample_ratio": lambda: splits(runs),
         "cuped": covariates,

@@ -222,7 +222,7 @@ def _bandit(
         return replace(nothing, verb=Verb.KEEP_CONTROL)
     if found.winner:
         return replace(nothing, verb=Verb.PROMOTE, arm=found.winner)
-    if _over(experiment, now) or 0 < design.max_users <= people:
+    if found.ended or _over(experiment, now) or 0 < design.max_users <= people:
         return replace(nothing, verb=Verb.KEEP_CONTROL, reason=f"it ends without a winner: {found.reason}")
     weights = whole_shares(found.weights, WHOLE)
     moved = max(abs(weights.get(arm.name, 0) - arm.weight) for arm in experiment.arms)

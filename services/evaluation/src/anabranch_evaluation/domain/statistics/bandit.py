@@ -25,31 +25,37 @@ _RULE = _RULE / _RULE.sum()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allocation:
-    """Shares of the arms (they sum to 1), what is known of them, and the winner if there is one (else empty)."""
+    """Shares of the arms (they sum to 1), what is known of them, and the winner if there is one (else empty).
+
+    `ended`: as many people were seen as it takes, and none has won: the arms are too much alike.
+    """
 
     weights: Mapping[str, float]
     probability_best: Mapping[str, float]
     winner: str
     reason: str
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bandit:
     """The rule of a bandit.
 
-    `confidence`: the probability of being best at which an arm has won; chosen by simulation so that at most 5 % of
-    winners are wrong where the best is ahead by a tenth of a standard deviation or more (bench/statistics.py).
-    `min_users`: per arm, before shares move or it may stop. `prior_people`: what is believed beforehand, that all arms
-    are alike, counts as this many people an arm; it keeps early luck from winning.
+    `confidence`: the probability of being best at which an arm has won; chosen by simulation so that a wrong arm wins
+    in at most 5 % of experiments however little the best is ahead, and however often one looks (bench/statistics.py).
+    `horizon`: people an arm after which it ends without a winner. `min_users`: per arm, before shares move or it may
+    stop. `prior_people`: what is believed beforehand, that all arms are alike, counts as this many people an arm; it
+    keeps early luck from winning.
 
     `minimum_share`: of an arm that is still in; an arm is out, with share 0, while its probability of being best is
     below `out`.
     """
 
     minimum_share: float = 0.05
-    confidence: float = 0.84
+    confidence: float = 0.99
+    horizon: int = 2_000
     min_users: int = 50
-    prior_people: float = 300.0
+    prior_people: float = 100.0
     out: float = 0.002
     value_range: float = 1.0
 
@@ -95,6 +101,7 @@ class Bandit:
             probability_best=dict(zip(names, best.tolist(), strict=True)),
             winner=names[leader] if best[leader] >= self.confidence else "",
             reason=reason,
+            ended=bool(counts.sum() >= self.horizon * len(names) and best[leader] < self.confidence),
         )
 
 
