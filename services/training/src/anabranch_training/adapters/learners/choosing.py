@@ -151,9 +151,10 @@ class _Trial:
 
 def _declined(gain: float, error: float, *, ahead: bool) -> str:
     if gain <= _SURE * error:
+        yet = " yet" if gain > 0 else ""
         return (
-            f"nothing to gain{' yet' if gain > 0 else ''}: labels that were not learned from are {gain:+.4f} nats likelier "
-            f"each than under the present order, give or take {error:.4f}; more than {_SURE:g} times that was needed"
+            f"nothing to gain{yet}: labels that were not learned from are {gain:+.4f} nats likelier each than under "
+            f"the present order, give or take {error:.4f}; more than {_SURE:g} times that was needed"
         )
     return "" if ahead else "nothing to gain: on questions that were not learned from, the present order is as good"
 
