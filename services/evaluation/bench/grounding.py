@@ -18,6 +18,7 @@ import random
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from time import process_time
 from typing import Any, Final, Literal
@@ -37,11 +38,13 @@ _PART: Final = 1_000
 _MODELS: Final[tuple[Literal["int8", "fp32"], ...]] = ("int8", "fp32")
 
 
-def area(good: Sequence[float], bad: Sequence[float]) -> float:
-    """The probability that a good one scores above a bad one, ties half."""
+def area(good: Sequence[float], bad: Sequence[float]) -> float | None:
+    """The probability that a good one scores above a bad one, ties half; None where there are none of a kind."""
+    if not good or not bad:
+        return None
     ranks = rankdata([*good, *bad])
     count = len(good)
-    return float((ranks[:count].sum() - count * (count + 1) / 2) / (count * len(bad)))
+    return round(float((ranks[:count].sum() - count * (count + 1) / 2) / (count * len(bad))), 4)
 
 
 async def embedded(texts: Sequence[str], quantisation: Literal["int8", "fp32"]) -> dict[str, Vector]:
@@ -75,19 +78,19 @@ def claims(rows: Sequence[dict[str, Any]], meaning: Meaning | None) -> dict[str,
     for row, score in zip(rows, scores, strict=True):
         levels[_LEVEL[row["label"]]].append(score)
     return {
-        "supported_v_not": round(area(levels[2], levels[0]), 4),
-        "supported_v_rest": round(area(levels[2], levels[1] + levels[0]), 4),
-        "at_least_partially_v_not": round(area(levels[2] + levels[1], levels[0]), 4),
+        "supported_v_not": area(levels[2], levels[0]),
+        "supported_v_rest": area(levels[2], levels[1] + levels[0]),
+        "at_least_partially_v_not": area(levels[2] + levels[1], levels[0]),
         "equal_bits_in_another_order": all(scores[place] == score for place, score in again.items()),
         "cpu_ms_a_claim": round(1000 * seconds / len(rows), 2),
     }
 
 
-def answers(pairs: Sequence[tuple[str, str]], meaning: Meaning | None) -> float:
+def answers(pairs: Sequence[tuple[str, str]], meaning: Meaning | None) -> float | None:
     """Of each answer to its own question against the next one's."""
     own = [relevance(question, answer, meaning) for question, answer in pairs]
     other = [relevance(pairs[place - 1][0], answer, meaning) for place, (_, answer) in enumerate(pairs)]
-    return round(area(own, other), 4)
+    return area(own, other)
 
 
 def read(file: Path, limit: int) -> list[dict[str, Any]]:
@@ -119,7 +122,8 @@ def main() -> None:
     }
     for quantisation in _MODELS:
         print(f"embedding {len(texts)} sentences with {quantisation}", file=sys.stderr)  # noqa: T201  a program's progress
-        vectors = asyncio.run(embedded(sorted(texts), quantisation))
+        with redirect_stdout(sys.stderr):  # for what the model logs
+            vectors = asyncio.run(embedded(sorted(texts), quantisation))
         meaning = Meaning(version=quantisation, vectors=vectors)
         found["groundedness"][quantisation] = claims(rows, meaning)
         found["relevance"][quantisation] = answers(pairs, meaning)
