@@ -230,29 +230,38 @@ async def test_a_reranker_that_does_not_verify_leaves_the_order_of_the_search(ru
     assert answer.passages == plain.passages
 
 
-async def test_a_reranker_is_routed_while_queries_run_and_none_of_them_fails(running: Running) -> None:
-    await running.deliver(embedded("a", 1, "river a", "river bank b", "the river bank and all that c"))
-    versions = [""]
-    applied: list[tuple[str, str]] = []
+async def test_rerankers_are_swapped_under_hundreds_of_queries_and_none_of_them_fails(
+    running: Running, poll_until: Any
+) -> None:
+    texts = [f"river bank {' '.join('abcdefgh'[: number + 1])}" for number in range(8)]
+    await running.deliver(embedded("a", 1, *texts))
+    versions = [("", 0)]
+    answers: list[tuple[str, int, pb.RetrieveResponse]] = []
     done = asyncio.Event()
 
     async def query() -> None:
         while not done.is_set():
-            wanted = versions[-1]
-            settings = pb.RetrievalSettings(alpha=0.5, top_k=10, reranker_version=wanted)
-            answer = await running.ask("river bank", settings=settings)
-            applied.append((wanted, answer.reranker_version))
+            wanted, sign = versions[-1]
+            settings = pb.RetrievalSettings(alpha=0.5, top_k=8, reranker_version=wanted, keep_duplicates=True)
+            answer = await running.ask("river bank", settings=settings, with_features=len(answers) % 2 == 0)
+            answers.append((wanted, sign, answer))
 
-    asking = [asyncio.create_task(query()) for _ in range(4)]
-    for number in range(6):
-        version = running.reranker({"length": 1.0 + number})
-        versions.append(version)  # queries ask for it while it is still being loaded
+    asking = [asyncio.create_task(query()) for _ in range(16)]
+    for number in range(8):
+        sign = 1 if number % 2 else -1
+        version = await asyncio.to_thread(running.reranker, {"length": sign * (1.0 + number)})
+        versions.append((version, sign))  # queries ask for it while it is still being loaded
         await running.route(version)
-        await asyncio.sleep(0.05)
+        enough = len(answers) + 30
+        await poll_until(lambda enough=enough: len(answers) >= enough, deadline=20)
     done.set()
-    await asyncio.gather(*asking)
-    assert {wanted for wanted, _ in applied} >= set(versions[2:])
-    assert all(wanted == got for wanted, got in applied)
+    await asyncio.gather(*asking)  # raises what a query failed with
+    assert len(answers) >= 240
+    assert {wanted for wanted, *_ in answers} == {version for version, _ in versions}
+    for wanted, sign, answer in answers:
+        lengths = [len(passage.text) for passage in answer.passages]
+        assert (answer.reranker_version, len(lengths)) == (wanted, 8)
+        assert sign == 0 or lengths == sorted(lengths, reverse=sign > 0)
 
 
 async def test_corpora_are_listed_and_reindexed_over_grpc(running: Running, poll_until: Any) -> None:

@@ -163,7 +163,8 @@ class Retrieve:
         ranking = question.with_features or reranker is not None
         # Features compare candidates with each other, so the candidates do not depend on how many are returned.
         wanted = max(question.settings.top_k, CANDIDATES) if ranking else question.settings.top_k
-        limit = wanted + max(_SPARE, wanted // 2)
+        # Of many hits for a reader, many repeat others; candidates that do are candidates all the same.
+        limit = wanted + (_SPARE if ranking else max(_SPARE, wanted // 2))
         while True:
             search = Search(
                 text=question.text,
