@@ -139,8 +139,8 @@ def fixed_split(p: Sequence[float], *, right: float, bar: float, runs: int = 10_
 def bandits(runs: int) -> dict[str, Any]:
     """The bandit against equal splits of three kinds.
 
-    One that keeps the same promise and finds the best as often (or in 95 % of experiments, if that is less); one that stops by the bandit's rule; and one that knows
-    the gap beforehand, which nobody does.
+    One that keeps the same promise and finds the best as often (or in 95 % of experiments, if that is less); one that
+    stops by the bandit's rule; and one that knows the gap beforehand, which nobody does.
     """
     out: dict[str, Any] = {}
     for name, p in RATES.items():
