@@ -13,7 +13,6 @@ from anabranch_evaluation.domain.meaning import Meaning, Vector
 from anabranch_evaluation.domain.scoring import Scores, score_answer, texts_of
 from anabranch_faults import Transient
 
-
 PATIENCE: Final = timedelta(seconds=10)
 """How long the scores of a batch wait for vectors. Those that came until then are there the next time."""
 
