@@ -131,6 +131,8 @@ def show(*, experiment_id: str, data: Path | None, as_json: bool) -> int:
                 f"    {arm.arm:<12} {arm.exposed_users:>6} people, {arm.measured_users:>6} measured, "
                 f"mean {arm.mean:.3f}, difference {arm.difference:+.3f}{bounds}"
             )
+            if arm.unmeasured_guards:
+                console.print(f"      guards without a measurement: {', '.join(arm.unmeasured_guards)}", markup=False)
         console.print(f"    {known.verdict}", markup=False)
 
     emit(report, as_json=as_json, human=human)
