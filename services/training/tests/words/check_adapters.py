@@ -69,7 +69,14 @@ async def test_an_adapter_is_trained_signed_told_made_again_and_loaded(
         assert loaded["moved"] > 0.001
         if method == "sft":
             again = await training.trained(recipe, deadline=900)
-            assert (again.model_version, again.state) == (trained.model_version, pb.TRAINING_STATE_DONE)
+            assert again.state == pb.TRAINING_STATE_DONE, again.problem
+            assert again.metrics == trained.metrics
+            other = training.store.fetch(again.model_version, into=tmp_path / "models")
+            assert weights(other.folder) == weights(artifact.folder)
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "adapter_model.safetensors").read_bytes()
 
 
 async def told_by(training: Any) -> Any:
