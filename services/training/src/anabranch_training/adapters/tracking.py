@@ -1,6 +1,6 @@
 """Finished runs, told to an MLflow tracking server over its REST API (2.0).
 
-Its client would bring sixty packages for five requests. What goes wrong there is logged and counted; a run waits for it
+Its client would bring forty packages for six kinds of request. What goes wrong there is logged and counted; a run waits for it
 a few seconds at most, and never fails by it.
 """
 
