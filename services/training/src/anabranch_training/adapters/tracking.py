@@ -1,7 +1,7 @@
 """Finished runs, told to an MLflow tracking server over its REST API (2.0).
 
-Its client would bring forty packages for six kinds of request. What goes wrong there is logged and counted; a run waits for it
-a few seconds at most, and never fails by it.
+Its client would bring forty packages for six kinds of request. What goes wrong there is logged and counted; a run waits
+for it a few seconds at most, and never fails by it.
 """
 
 from __future__ import annotations
