@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import random
 from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid5
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from anabranch_feedback.domain.given import (
     What,
 )
 from anabranch_feedback.domain.limits import RateLimit
+from anabranch_feedback.domain.names import id_of
 from anabranch_feedback.domain.refusals import Refusal, Refused
 from anabranch_feedback.domain.sampling import Bars, Scored, Shares, sampled
 from anabranch_feedback.testing import new_answer_id
@@ -195,3 +197,8 @@ def test_raters_see_what_scored_low_where_that_counts_and_what_the_judge_is_torn
 )
 def test_a_feedback_calls_its_answer_good_or_not_or_does_not_say(what: What, verdict: int) -> None:
     assert Given(tenant="acme", answer_id="a", user_id="ada", what=what).verdict == verdict
+
+
+@holds_for(st.uuids(), st.lists(st.text(st.characters(codec="utf-8")), min_size=1, max_size=4))
+def test_an_id_from_names_is_the_standard_one(namespace: UUID, parts: list[str]) -> None:
+    assert id_of(namespace, *parts) == str(uuid5(namespace, "\n".join(parts)))

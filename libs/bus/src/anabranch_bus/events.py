@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Generic
-from uuid import UUID, uuid5
 
 import uuid_utils
 from google.protobuf.message import Message
@@ -24,21 +23,23 @@ __all__ = ["Encoded", "Event", "derived_id", "new_id", "record_id"]
 CONTENT_TYPE: Final = "content-type"
 PROTOBUF: Final = "application/protobuf"
 JSON: Final = "application/json"
+TRACE: Final = "traceparent"
 
 # A bare `Event` in an annotation is one of any message.
 M = TypeVar("M", bound=Message, default=Any)
 
-_NAMESPACE: Final = UUID("6f0d6f5c-8f0e-5d38-9d0c-4a5a0d5d1b11")
+_NAMESPACE: Final = uuid_utils.UUID("6f0d6f5c-8f0e-5d38-9d0c-4a5a0d5d1b11")
+_SAME: Final = ((CONTENT_TYPE, PROTOBUF.encode()), ("ce_specversion", b"1.0"))
 
 
 def derived_id(cause: str, topic: str, discriminator: str = "") -> str:
     """Return the id of the event that `cause` makes on `topic`: the same for every redelivery of the cause."""
-    return str(uuid5(_NAMESPACE, f"{cause}\n{topic}\n{discriminator}"))
+    return str(uuid_utils.uuid5(_NAMESPACE, f"{cause}\n{topic}\n{discriminator}"))
 
 
 def record_id(topic: str, partition: int, offset: int) -> str:
     """Return the id of a record whose producer gave none: the place it has in the log, so redelivery keeps it."""
-    return str(uuid5(_NAMESPACE, f"{topic}\n{partition}\n{offset}"))
+    return str(uuid_utils.uuid5(_NAMESPACE, f"{topic}\n{partition}\n{offset}"))
 
 
 def new_id() -> str:
@@ -90,22 +91,24 @@ class Event(Generic[M]):
 
     def encode(self) -> Encoded:
         """Return the bytes, with the trace context of the caller unless `headers` carry one."""
-        headers = {
-            CONTENT_TYPE: PROTOBUF,
-            "ce_specversion": "1.0",
-            "ce_id": self.event_id,
-            "ce_type": self.message.DESCRIPTOR.full_name,
-            "ce_source": f"/anabranch/{self.topic.owner.strip('()')}",
-            "ce_time": self.time.isoformat().replace("+00:00", "Z"),
-        }
+        given = self.headers
+        headers = [
+            *_SAME,
+            ("ce_id", self.event_id.encode()),
+            ("ce_type", self.message.DESCRIPTOR.full_name.encode()),
+            ("ce_source", f"/anabranch/{self.topic.owner.strip('()')}".encode()),
+            ("ce_time", self.time.isoformat().replace("+00:00", "Z").encode()),
+        ]
         if self.caused_by:
-            headers["ce_causedby"] = self.caused_by
-        if (context := traceparent()) is not None:
-            headers["traceparent"] = context
-        headers.update(self.headers)
+            headers.append(("ce_causedby", self.caused_by.encode()))
+        if TRACE not in given and (context := traceparent()) is not None:
+            headers.append((TRACE, context.encode()))
+        if given:
+            headers = [header for header in headers if header[0] not in given]
+            headers += [(name, value.encode()) for name, value in given.items()]
         return Encoded(
             topic=self.topic.name,
             key=self.key.encode(),
             value=self.message.SerializeToString(),
-            headers=tuple((name, value.encode()) for name, value in headers.items()),
+            headers=tuple(headers),
         )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from anabranch_feedback.application.joining import match, unknown
 from anabranch_feedback.application.ports import (
@@ -26,6 +26,7 @@ from anabranch_feedback.application.sampling import Sampler
 from anabranch_feedback.domain.answers import Known, made_at
 from anabranch_feedback.domain.given import Correction, Given
 from anabranch_feedback.domain.limits import RateLimit
+from anabranch_feedback.domain.names import id_of
 from anabranch_feedback.domain.refusals import Refusal, Refused
 
 _EVENTS = UUID("2d6c0b8e-77c1-5e0b-9f33-6f5d3a1c9e42")
@@ -54,7 +55,7 @@ class Arrival:
     @property
     def key(self) -> str:
         """Of the event; another tenant's event ids are other events."""
-        return str(uuid5(_EVENTS, f"{self.tenant}\n{self.event_id}"))
+        return id_of(_EVENTS, self.tenant, self.event_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

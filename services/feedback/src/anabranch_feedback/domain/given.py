@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Final, TypeAlias
-from uuid import UUID, uuid5
+from uuid import UUID
 
+from anabranch_feedback.domain.names import id_of
 from anabranch_feedback.domain.refusals import invalid
 
 _NAMESPACE: Final = UUID("7a3f1c0e-5d94-5a6c-8b7e-2f1d0c9b8a76")
@@ -203,7 +204,7 @@ class Given:
     @property
     def feedback_id(self) -> str:
         """The same for every revision."""
-        return str(uuid5(_NAMESPACE, f"{self.tenant}\n{self.answer_id}\n{self.user_id}\n{self.slot}"))
+        return id_of(_NAMESPACE, self.tenant, self.answer_id, self.user_id, self.slot)
 
     @property
     def verdict(self) -> int:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Final
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from sqlalchemy import Row, bindparam, delete, exists, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -18,6 +18,7 @@ from anabranch_faults import Transient
 from anabranch_feedback.adapters.store.tables import ANSWER_DOCUMENTS, ANSWERS, EVENTS, FEEDBACK, REVIEWS
 from anabranch_feedback.application.ports import Channel, Feedback, Kept, Past, Queued, Rejection
 from anabranch_feedback.domain.answers import Answer, Known
+from anabranch_feedback.domain.names import id_of
 from anabranch_feedback.domain.refusals import Refusal
 from anabranch_store import Database, Encoded, Outbox
 
@@ -301,7 +302,7 @@ def unpack(packed: bytes) -> bytes:
 
 def review_id_of(tenant: str, answer_id: str) -> str:
     """An answer is judged under one id, however often it is sampled."""
-    return str(uuid5(_REVIEWS, f"{tenant}\n{answer_id}"))
+    return id_of(_REVIEWS, tenant, answer_id)
 
 
 def feedback_from(row: Row[Any], *, cause: bytes = b"") -> Feedback:
