@@ -30,7 +30,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -99,12 +99,17 @@ class Watched(Ranking):
         Watched.instance = self
 
     def __call__(
-        self, hits: Sequence[Hit], question: Question, vector: NDArray[np.float32], reranker: Reranker | None
+        self,
+        hits: Sequence[Hit],
+        question: Question,
+        vector: NDArray[np.float32],
+        reranker: Reranker | None,
+        choose: Callable[[Sequence[Hit]], Sequence[Hit]] = tuple,
     ) -> Ranked:
         """As the service does it."""
         before, collected = self.known, len(self.collected)
         away, processor = resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw, time.thread_time()
-        ranked = Ranking.__call__(self, hits, question, vector, reranker)
+        ranked = Ranking.__call__(self, hits, question, vector, reranker, choose)
         processor, away = time.thread_time() - processor, resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw - away
         new, pause = self.known - before, sum(self.collected[collected:])
         self.calls.append(Call(wall=ranked.seconds, processor=processor, new=new, away=away, collecting=pause))

@@ -66,24 +66,40 @@ class Ranking:
     _known: OrderedDict[tuple[str, str], Words] = field(default_factory=OrderedDict)
 
     def __call__(
-        self, hits: Sequence[Hit], question: Question, vector: NDArray[np.float32], reranker: Reranker | None
+        self,
+        hits: Sequence[Hit],
+        question: Question,
+        vector: NDArray[np.float32],
+        reranker: Reranker | None,
+        choose: Callable[[Sequence[Hit]], Sequence[Hit]] = tuple,
     ) -> Ranked:
-        """Order hits, which are in fused order. Without a reranker only the features are added."""
-        began = perf_counter()
+        """Order hits, which are in fused order. Without a reranker only the features are added.
+
+        choose: which of the hits in their order are returned; features are for these.
+        """
         candidates = hits[:CANDIDATES]
+        chosen = choose(hits) if reranker is None else ()
+        began = perf_counter()
         corpus = str(question.corpus)
+        places = {hit.chunk.id: place for place, hit in enumerate(candidates)}
         words = [self._words((corpus, hit.chunk.id), hit.chunk) for hit in candidates]
-        rows = features_of(candidates, words, query=self.terms(question.text), vector=vector, now=self.now())
+        wanted = None
+        if reranker is None:
+            wanted = [places[hit.chunk.id] for hit in chosen if hit.chunk.id in places]
+            places = {candidates[place].chunk.id: row for row, place in enumerate(wanted)}
+        query = self.terms(question.text)
+        rows = features_of(candidates, words, query=query, vector=vector, now=self.now(), wanted=wanted)
         scores = reranker.score(rows) if reranker is not None and candidates else None
         if scores is not None and not np.isfinite(scores).all():
             scores = None  # no order follows from these
         placed = [candidates[row] for row in order(scores)] if scores is not None else list(candidates)
+        seconds = perf_counter() - began
         return Ranked(
-            hits=[*placed, *hits[CANDIDATES:]],
+            hits=chosen if reranker is None else choose([*placed, *hits[CANDIDATES:]]),
             applied=reranker.version if reranker is not None and (scores is not None or not candidates) else "",
-            seconds=perf_counter() - began,
+            seconds=seconds,
             # Most candidates are not returned: their numbers stay what they are, an array.
-            places={hit.chunk.id: place for place, hit in enumerate(candidates)},
+            places=places,
             rows=rows if question.with_features else None,
             scores=scores,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import perf_counter
 
 from anabranch_faults import Conflict, Invalid, NotFound
@@ -182,8 +182,7 @@ class Retrieve:
             visible = _visible(found, shown, question)
             if ranking:
                 pool = list(visible)
-                ranked = self.ranking(pool, question, embedded.vector, reranker)
-                ranked = replace(ranked, hits=_chosen(ranked.hits, question))
+                ranked = self.ranking(pool, question, embedded.vector, reranker, lambda hits: _chosen(hits, question))
                 enough = len(pool) >= CANDIDATES and len(ranked.hits) >= question.settings.top_k
             else:
                 ranked = _plain(_chosen(visible, question))

@@ -119,5 +119,6 @@ def sentences_of(hit: Hit, query: NDArray[np.float32]) -> tuple[Sentence, ...]:
 def cosines(rows: bytes, query: NDArray[np.float32]) -> NDArray[np.float32]:
     """Cosines of int8 rows (norm 127, rounded) with the query vector (float32, norm 1), -1 to 1."""
     matrix = np.frombuffer(rows, dtype=np.int8).reshape(-1, query.size)
-    found: NDArray[np.float32] = matrix.astype(np.float32) @ query / _INT8
+    # Not `@`: a row's cosine must not depend on which others are asked for, nor wait for threads of a library.
+    found: NDArray[np.float32] = np.einsum("ij,j->i", matrix.astype(np.float32), query) / _INT8
     return found.clip(-1.0, 1.0)
