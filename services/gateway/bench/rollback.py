@@ -17,53 +17,16 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from anabranch.registry.v1 import registry_service_pb2 as pb
-from anabranch.registry.v1.registry_service_pb2_grpc import RegistryServiceStub
-from anabranch_gateway.testing.processes import SCOPE, replicas
+from anabranch_gateway.testing.processes import READY_WITHIN, SCOPE, replicas
+from anabranch_gateway.testing.registry import CALL, WHO, give, registry, variant
 from anabranch_local.kafka import KafkaServer
 from anabranch_local.provisioning import provision
 from anabranch_observability import configure
-from anabranch_rpc import connect
-
-_WHO: dict[str, Any] = {"author": "bench", "reason": "to measure the way back"}
-_START = timedelta(seconds=60)
-_CALL = 10.0
-
-
-@asynccontextmanager
-async def registry(kafka: str, data: Path) -> AsyncIterator[Any]:
-    """A registry of its own; gives its stub."""
-    await asyncio.to_thread(data.mkdir)
-    addresses = data / "addresses"
-    settings = {"KAFKA": kafka, "DATA": str(data), "ADDRESS_FILE": str(addresses), "LISTEN": "127.0.0.1:0"}
-    with (data / "log").open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "anabranch_registry",
-            env={**os.environ, **{f"ANABRANCH_REGISTRY_{name}": value for name, value in settings.items()}},
-            stderr=log,
-            stdout=log,
-        )
-    try:
-        async with asyncio.timeout(_START.total_seconds()):
-            while not addresses.exists():
-                if process.returncode is not None:
-                    raise RuntimeError((data / "log").read_text(encoding="utf-8")[-3_000:])
-                await asyncio.sleep(0.05)
-        channel = connect(json.loads(addresses.read_text(encoding="utf-8"))["rpc"])
-        yield RegistryServiceStub(channel)
-        await channel.close()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
 
 
 async def measure(kafka: str, data: Path, *, gateways: int, changes: int) -> dict[str, object]:
@@ -72,14 +35,14 @@ async def measure(kafka: str, data: Path, *, gateways: int, changes: int) -> dic
     answered: list[float] = []
     async with registry(kafka, data / "registry") as stub, replicas(kafka, data, number=gateways) as several:
         old, new = [await variant(stub, top_k) for top_k in (4, 5)]
-        revision = await give(stub, old, revision=0)
+        revision = await give(stub, SCOPE, old, revision=0)
         for _ in range(changes):
-            revision = await give(stub, new, revision=revision)
-            await several.follow(nothing, new, within=_START)
+            revision = await give(stub, SCOPE, new, revision=revision)
+            await several.follow(nothing, new, within=READY_WITHIN)
 
             async def roll_back() -> None:
                 began = time.perf_counter()
-                await stub.Rollback(pb.RollbackRequest(scope=SCOPE, **_WHO), timeout=_CALL)
+                await stub.Rollback(pb.RollbackRequest(scope=SCOPE, **WHO), timeout=CALL)
                 answered.append((time.perf_counter() - began) * 1_000)
 
             back.append(max(await several.follow(roll_back, old)) * 1_000)
@@ -92,23 +55,6 @@ async def measure(kafka: str, data: Path, *, gateways: int, changes: int) -> dic
         **spread(back),
         "command": spread(answered),
     }
-
-
-async def variant(stub: Any, top_k: int) -> str:
-    """A variant of that many passages; its id."""
-    asked = pb.CreateVariantRequest(**_WHO)
-    asked.variant.retrieval.alpha, asked.variant.retrieval.top_k = 0.5, top_k
-    asked.variant.generation.backend, asked.variant.generation.max_tokens = "extractive", 200
-    asked.variant.generation.max_sentences = 2
-    made: str = (await stub.CreateVariant(asked, timeout=_CALL)).variant.variant_id
-    return made
-
-
-async def give(stub: Any, variant_id: str, *, revision: int) -> int:
-    """Routes the scope to a variant; the routing's revision."""
-    asked = pb.SetRoutingRequest(scope=SCOPE, weights={variant_id: 1}, expected_revision=revision, **_WHO)
-    set_to: int = (await stub.SetRouting(asked, timeout=_CALL)).routing.revision
-    return set_to
 
 
 async def nothing() -> None:
