@@ -7,6 +7,7 @@ for it a few seconds at most, and never fails by it.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -28,6 +29,8 @@ _MOST_PARAMS: Final = 100
 _MOST_METRICS: Final = 1_000
 _MOST_VALUE: Final = 500
 _MOST_DIGEST: Final = 36
+_MOST_NAME: Final = 250
+_NOT_IN_NAMES: Final = re.compile(r"[^\w./ -]")
 _TIME: Final = timedelta(seconds=10)
 
 
@@ -69,9 +72,12 @@ class MlflowTracker:
             tags=_pairs(_tags(run, made)),
         )
         run_id = created["run"]["info"]["run_id"]
-        params = [{"key": key, "value": value[:_MOST_VALUE]} for key, value in sorted(_params(run, made).items())]
+        params = [
+            {"key": _named(key), "value": value[:_MOST_VALUE]} for key, value in sorted(_params(run, made).items())
+        ]
         metrics = [
-            {"key": key, "value": value, "timestamp": ended, "step": 0} for key, value in sorted(run.metrics.items())
+            {"key": _named(key), "value": value, "timestamp": ended, "step": 0}
+            for key, value in sorted(run.metrics.items())
         ]
         for start in range(0, len(params), _MOST_PARAMS):
             await self._post("/runs/log-batch", run_id=run_id, params=params[start : start + _MOST_PARAMS])
@@ -93,7 +99,12 @@ class MlflowTracker:
 
     async def _post(self, path: str, **body: Any) -> Mapping[str, Any]:
         answered = await self._client.post(path, json=body)
-        said: Mapping[str, Any] = answered.raise_for_status().json()
+        if answered.is_error:
+            # What it says is wrong stands in the body.
+            raise httpx.HTTPStatusError(
+                f"{path}: {answered.status_code} {answered.text[:300]}", request=answered.request, response=answered
+            )
+        said: Mapping[str, Any] = answered.json()
         return said
 
 
@@ -134,6 +145,11 @@ def _input(made: Made) -> Mapping[str, Any]:
 
 def _pairs(tags: Mapping[str, str]) -> Sequence[Mapping[str, str]]:
     return [{"key": key, "value": value[:5_000]} for key, value in tags.items() if value]
+
+
+def _named(key: str) -> str:
+    """A name as MLflow takes it: ndcg@10 is ndcg_at_10 there."""
+    return _NOT_IN_NAMES.sub("_", key.replace("@", "_at_"))[:_MOST_NAME]
 
 
 def _millis(at: datetime) -> int:
