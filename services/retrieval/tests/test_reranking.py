@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -153,6 +155,29 @@ def test_standardised_features_are_clipped_where_the_model_says_so(tmp_path: Pat
     rows = np.ones((1, count), dtype=np.float32)
     rows[0, 0] = 1_000
     assert load("rr-1", folder).score(rows).tolist() == [10.0]
+
+
+def _described(folder: Path, **more: Any) -> Path:
+    file = folder / "reranker.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **more}))
+    return folder
+
+
+def test_a_model_may_move_the_first_candidates_only(tmp_path: Path) -> None:
+    model = load("rr-1", _described(write_linear(tmp_path / "m", {"dense": 1.0}), depth=3))
+    rows = np.zeros((50, len(FEATURES)), dtype=np.float32)
+    rows[:, FEATURES.index("reciprocal_rank")] = 1 / np.arange(1, 51)
+    rows[:, FEATURES.index("dense")] = np.linspace(0, 1, 50)
+    assert np.argsort(-model.score(rows), kind="stable").tolist() == [2, 1, 0, *range(3, 50)]
+    assert model.version == "rr-1"
+    assert np.isfinite(model.score(np.zeros((2, len(FEATURES)), dtype=np.float32))).all()
+
+
+@pytest.mark.parametrize("depth", [-1, "ten", 2.5, None])
+def test_a_depth_that_is_no_number_of_candidates_is_refused(tmp_path: Path, depth: Any) -> None:
+    with pytest.raises(Invalid) as refused:
+        load("rr-1", _described(write_linear(tmp_path / "m", {}), depth=depth))
+    assert refused.value.reason == "UNSUITABLE"
 
 
 def test_a_model_of_trees_goes_by_what_it_learned(tmp_path: Path) -> None:

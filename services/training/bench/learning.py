@@ -39,7 +39,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from world import Pool, World, ndcg  # type: ignore[import-not-found, unused-ignore]  # found beside the program
 
-from anabranch_training.adapters.learners import score_rows, train_reranker
+from anabranch_training.adapters.learners import order_rows, train_reranker
 from anabranch_training.domain import GOLD, Judgment, TrainedReranker, build_ranking_dataset
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -79,6 +79,7 @@ def _judgment(pool: Pool, index: int, *, user: str, label: float, rank: int, dra
         features=tuple(pool.features[index].tolist()),
         at=START + timedelta(seconds=number),
         source=GOLD if rank == 0 else "citation",
+        rank=0 if rank == 0 else index + 1,
     )
 
 
@@ -123,7 +124,7 @@ def measured(pools: Sequence[Pool], model: TrainedReranker | None) -> float:
     for pool in pools:
         order = np.arange(len(pool.chunks))
         if model is not None:
-            order = np.argsort(-score_rows(model.score, pool.features), kind="stable")
+            order = order_rows(model, pool.features)
         told.append(ndcg(pool, order.tolist()))
     return statistics.fmean(told)
 
@@ -146,6 +147,7 @@ def one_seed(world: World, pools: Sequence[Pool], options: argparse.Namespace, s
             "lift": 0.0 if model.declined else lift,
             "declined": bool(model.declined),
             "lift_of_model": lift,
+            "depth": model.depth,
             "borne_out": model.metrics["cv_log_likelihood.gain"] / model.metrics["cv_log_likelihood.error"],
             "left_out": dataset.dropped_as_outlier,
             "noise": dataset.noise,

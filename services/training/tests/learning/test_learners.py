@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from anabranch_faults import Invalid
-from anabranch_training.adapters.learners import choosing, score_rows, train_reranker, write_reranker
+from anabranch_training.adapters.learners import choosing, order_rows, score_rows, train_reranker, write_reranker
 from anabranch_training.domain import (
     GOLD,
     RF1,
@@ -157,6 +157,21 @@ def test_a_linear_model_is_written_as_the_contract_says_and_scores_the_same(tmp_
     standard = np.clip((UNSEEN - held["mean"]) / held["scale"], -held["clip"][0], held["clip"][0])
     assert standard @ held["weights"] + held["bias"][0] == pytest.approx(score_rows(model.score, UNSEEN))
     assert {str(tensor.dtype) for tensor in held.values()} == {"float64"}
+
+
+def test_what_nobody_was_shown_keeps_its_place_unless_there_is_much_to_find_there(tmp_path: Path) -> None:
+    dataset = build_ranking_dataset(judgments(60))
+    much = train_reranker(dataset)
+    assert (much.depth, much.parameters["depth"]) == (0, "0")
+    shallow = replace(much, depth=12)
+    assert order_rows(shallow, UNSEEN[:40]).tolist()[12:] == list(range(12, 40))
+    assert sorted(order_rows(shallow, UNSEEN[:40]).tolist()) == list(range(40))
+    assert order_rows(much, UNSEEN[:40]).tolist() != order_rows(shallow, UNSEEN[:40]).tolist()
+    write_reranker(shallow, tmp_path)
+    assert json.loads((tmp_path / "reranker.json").read_text())["depth"] == 12
+    coins = np.random.default_rng(1)
+    little = [replace(one, label=float(coins.random() < 0.5)) for one in judgments(100)]
+    assert train_reranker(build_ranking_dataset(little)).depth == 12, "twice what was shown"
 
 
 def test_a_tree_model_is_written_as_text_and_scores_the_same(tmp_path: Path) -> None:

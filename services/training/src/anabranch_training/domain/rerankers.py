@@ -31,7 +31,8 @@ class TrainedReranker:
     """A model, how it was chosen and what it reached. Deterministic: same data set and seed, same model.
 
     Metrics are of rows under a model that saw none of them; the model itself learned from all rows. `declined` says why
-    it is not worth a place before people: where it is empty, labels it had not seen bear it out.
+    it is not worth a place before people: where it is empty, labels it had not seen bear it out. It moves the first
+    `depth` candidates of the present order; 0: all.
     """
 
     algorithm: str
@@ -41,3 +42,4 @@ class TrainedReranker:
     parameters: Mapping[str, str]
     metrics: Mapping[str, float]
     declined: str = ""
+    depth: int = 0

@@ -15,6 +15,9 @@ from anabranch_retrieval.domain import FEATURE_SET, FEATURES, Reranker
 
 _DESCRIPTION: Final = "reranker.json"
 _MAX_DESCRIPTION: Final = 1 << 20
+_PLACE: Final = FEATURES.index("reciprocal_rank")
+_FARTHEST: Final = 1e-6
+"""Least reciprocal of a place: nothing is searched so deep."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,6 +55,27 @@ class TreeReranker:
         return scores
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ShallowReranker:
+    """Another one that moves only the first `depth` candidates of the search's order; the others stay behind them."""
+
+    inner: Reranker
+    depth: int
+
+    @property
+    def version(self) -> str:
+        """As the protocol says."""
+        return self.inner.version
+
+    def score(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """As the protocol says."""
+        scores = self.inner.score(features)
+        places = np.rint(1.0 / np.maximum(features[:, _PLACE].astype(np.float64), _FARTHEST))
+        beyond = places > self.depth
+        least = float(scores[~beyond].min()) if not beyond.all() else 0.0
+        return np.asarray(np.where(beyond, least - (places - self.depth), scores))
+
+
 def load(version: str, folder: Path) -> Reranker:
     """The model of a verified folder. Blocks; the first LightGBM model takes seconds (the library is loaded then).
 
@@ -77,11 +101,17 @@ def _load(version: str, folder: Path) -> Reranker:
     if not names or len(set(names)) != len(names) or not set(names) <= set(FEATURES):
         raise _unsuitable(version, f"wants features that {FEATURE_SET} does not have, or none, or one twice")
     columns = np.array([FEATURES.index(name) for name in names], dtype=np.intp)
+    depth = said.get("depth", 0)
+    if not isinstance(depth, int) or depth < 0:
+        raise _unsuitable(version, f"moves the first {depth!r} candidates, which is no number of them")
+    model: Reranker
     if said["format"] == "safetensors":
-        return _linear(version, folder, columns)
-    if said["format"] == "lightgbm":
-        return _trees(version, folder, columns)
-    raise _unsuitable(version, f"is of a format not known here: {said['format']!r}")
+        model = _linear(version, folder, columns)
+    elif said["format"] == "lightgbm":
+        model = _trees(version, folder, columns)
+    else:
+        raise _unsuitable(version, f"is of a format not known here: {said['format']!r}")
+    return ShallowReranker(inner=model, depth=depth) if depth else model
 
 
 def _linear(version: str, folder: Path, columns: NDArray[np.intp]) -> LinearReranker:

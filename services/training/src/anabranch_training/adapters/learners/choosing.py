@@ -10,10 +10,10 @@ import numpy as np
 
 from anabranch_faults import Invalid
 from anabranch_training.adapters.learners import linear, trees
-from anabranch_training.adapters.learners.table import Floats, Table
+from anabranch_training.adapters.learners.table import Floats, Ints, Table
 from anabranch_training.domain import FEATURE_SET, RF1, LinearScore, RankingDataset, TrainedReranker, TreeScore
 
-__all__ = ["score_rows", "train_reranker"]
+__all__ = ["order_rows", "score_rows", "train_reranker"]
 
 _RIDGES: Final = (300.0, 100.0, 30.0, 10.0, 3.0)
 """From nearly the present order to nearly what the labels say."""
@@ -23,6 +23,11 @@ _FOLDS: Final = 5
 _MANY: Final = 10_000
 """Rows from which on trees are tried: below, they learn the noise."""
 _FEWEST_QUESTIONS: Final = 5
+_BEYOND: Final = 2
+"""People have judged what they were shown. What lies further down than this many times that is not moved, ..."""
+_CLEAR: Final = 0.037
+"""... unless unseen labels are likelier by this much each (nats): then the present order is poor, and there is much to
+find further down."""
 _SURE: Final = 2.0
 """Standard errors by which labels that were not seen must be likelier under a model than under the present order."""
 
@@ -77,13 +82,22 @@ def train_reranker(
     metrics |= {f"cv_{kind}.before": before.value, "cv_log_likelihood.gain": gain, "cv_log_likelihood.error": error}
     metrics |= _held_out(chosen, inside, dataset, feature_names, reverse=reverse)
     score = chosen.fit(everything)
+    # Gold labels were not shown to anybody: they are of all candidates.
+    depth = 0 if reverse or gain > _CLEAR else _BEYOND * max(row.shown_rank for row in rows)
     return TrainedReranker(
         algorithm="logistic" if isinstance(score, LinearScore) else "lambdamart",
         feature_set=FEATURE_SET,
         features=feature_names,
         score=score,
-        parameters={"way": chosen.name, "seed": str(seed), "reverse": str(reverse).lower(), "folds": str(_FOLDS)},
+        parameters={
+            "way": chosen.name,
+            "seed": str(seed),
+            "reverse": str(reverse).lower(),
+            "folds": str(_FOLDS),
+            "depth": str(depth),
+        },
         metrics=metrics,
+        depth=depth,
         declined="" if reverse else _declined(gain, error, ahead=not many or reached[chosen.name].value > before.value),
     )
 
@@ -91,6 +105,13 @@ def train_reranker(
 def score_rows(score: LinearScore | TreeScore, features: Floats) -> Floats:
     """The score of each row of features."""
     return linear.scores(score, features) if isinstance(score, LinearScore) else trees.scores(score, features)
+
+
+def order_rows(model: TrainedReranker, features: Floats) -> Ints:
+    """The order that the model gives candidates that stand in the present order."""
+    depth = model.depth or len(features)
+    first = np.argsort(-score_rows(model.score, features[:depth]), kind="stable")
+    return np.concatenate([first, np.arange(len(first), len(features))])
 
 
 def _straight(

@@ -16,12 +16,14 @@ __all__ = ["write_reranker"]
 def write_reranker(model: TrainedReranker, folder: Path) -> None:
     """Writes reranker.json and model.safetensors or model.txt; the same model, the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
-    about = {
+    about: dict[str, object] = {
         "format": "safetensors" if isinstance(model.score, LinearScore) else "lightgbm",
         "algorithm": model.algorithm,
         "feature_set": model.feature_set,
         "features": list(model.features),
     }
+    if model.depth:
+        about["depth"] = model.depth
     (folder / "reranker.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     if isinstance(model.score, LinearScore):
         tensors = {

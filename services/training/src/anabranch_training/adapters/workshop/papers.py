@@ -47,10 +47,11 @@ def card_of(order: Mapping[str, Any], dataset_version: str, model: TrainedRerank
     origins = "\n".join(f"| {name} | `{value}` |" for name, value in sorted(origin.items()))
     drill = "**A drill: trained on labels turned round. It must not serve.**\n\n" if order["reverse_labels"] else ""
     drill += f"**Not offered as a candidate: {model.declined}.**\n\n" if model.declined else ""
+    reach = f" It moves the first {model.depth} candidates only." if model.depth else ""
     return f"""# Reranker for {order["tenant"]}/{order["corpus"]}
 
 {drill}Orders the passages that the search found, from the features {model.feature_set}; {model.algorithm}. Meant for
-this corpus and this feature set; it knows nothing of other corpora.
+this corpus and this feature set; it knows nothing of other corpora.{reach}
 
 Learned from the data set {dataset_version}; its datasheet tells what that is made of. Limits: it has learned from
 people who saw the first passages only, so what the search never shows it can judge only by likeness.
