@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from anabranch import topics
 from anabranch.registry.v1 import lineage_pb2 as lineage
 from anabranch.training.v1 import training_service_pb2 as pb
 
@@ -51,7 +50,7 @@ async def test_an_adapter_is_trained_signed_told_made_again_and_loaded(
         assert found["held_out_loss"] < found["held_out_loss_before"]
         if method == "dpo":
             assert found["held_out_reward_accuracy"] > 0.5
-        told = await told_by(training)
+        told = await training.told()
         assert (told.model.kind, told.model.format, told.withheld) == (lineage.MODEL_KIND_ADAPTER, "peft", True)
         assert (told.model.base_model, told.model.algorithm) == ("tiny-llama", f"lora-{method}")
         assert {"library.torch", "library.peft", "seed", "dataset_digest"} <= set(told.model.provenance)
@@ -77,8 +76,3 @@ async def test_an_adapter_is_trained_signed_told_made_again_and_loaded(
 
 def weights(folder: Path) -> bytes:
     return (folder / "adapter_model.safetensors").read_bytes()
-
-
-async def told_by(training: Any) -> Any:
-    (told,) = [event.message for event in training.bus.published(topics.TRAINING_CANDIDATE_TRAINED)]
-    return told

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
+from anabranch import topics
 from anabranch.feedback.v1 import feedback_service_pb2_grpc as feedback_stubs
 from anabranch.registry.v1 import lineage_pb2 as lineage
 from anabranch.training.v1 import training_service_pb2 as pb
@@ -57,6 +58,12 @@ class Training:
             return run if run.state in ENDED else None
 
         return await poll_until(look, deadline=deadline)
+
+    async def told(self) -> Any:
+        # Through the outbox, so a moment after the run is done.
+        await poll_until(lambda: self.bus.published(topics.TRAINING_CANDIDATE_TRAINED))
+        (event,) = self.bus.published(topics.TRAINING_CANDIDATE_TRAINED)
+        return event.message
 
 
 @asynccontextmanager

@@ -7,7 +7,6 @@ import pytest
 from grpc import StatusCode
 from grpc.aio import AioRpcError
 
-from anabranch import topics
 from anabranch.registry.v1 import lineage_pb2 as lineage
 from anabranch.training.v1 import training_service_pb2 as pb
 from anabranch.upstream.v1 import feedback_pb2 as upstream
@@ -56,7 +55,7 @@ async def test_a_reward_model_is_learned_signed_told_and_picks_what_people_prefe
     assert run.state == pb.TRAINING_STATE_DONE, run.problem
     assert (run.recipe, run.withheld) == (pb.RECIPE_REWARD, True)
     assert run.metrics["held_out_accuracy"] > 0.75
-    (told,) = [event.message for event in training.bus.published(topics.TRAINING_CANDIDATE_TRAINED)]
+    told = await training.told()
     assert (told.model.kind, told.dataset.kind) == (lineage.MODEL_KIND_REWARD, lineage.DATASET_KIND_PREFERENCE)
     assert told.model.model_version.startswith("rw-")
     artifact = training.store.fetch(told.model.model_version, into=training.folder / "models")
