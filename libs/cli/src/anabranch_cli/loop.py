@@ -175,6 +175,7 @@ def show_policy(*, corpus: str | None, data: Path | None, as_json: bool) -> int:
 @click.option("--users", default=250, show_default=True, type=click.IntRange(1, 100_000))
 @click.option("--events", default=2500, show_default=True, type=click.IntRange(1, 1_000_000), help="Feedbacks.")
 @click.option("--noise", default=0.15, show_default=True, type=click.FloatRange(0, 0.5), help="Share judged wrongly.")
+@click.option("--silent", default=0.2, show_default=True, type=click.FloatRange(0, 0.99), help="Share of asks left so.")
 @click.option("--adversaries", default=0.0, show_default=True, type=click.FloatRange(0, 1), help="Share of the users.")
 @click.option("--sabotage", is_flag=True, help="Train a candidate on reversed labels: it must not be promoted.")
 @click.option("--seed", default=0, show_default=True)

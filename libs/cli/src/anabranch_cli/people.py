@@ -23,6 +23,7 @@ class Plan:
     users: int
     events: int
     noise: float
+    silent: float
     adversaries: float
     sabotage: bool
     seed: int
@@ -42,13 +43,14 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """One reaction to be: who asks what, where they look, and whether they err. Drawn before anything is asked."""
+    """One question to be: who asks what, where they look, whether they err or say nothing. Drawn before it is asked."""
 
     user: str
     question: Question
     place: float
     errs: bool
     hostile: bool
+    silent: bool
 
 
 def halves(plan: Plan) -> tuple[list[Question], list[Question]]:
@@ -75,12 +77,18 @@ def halves(plan: Plan) -> tuple[list[Question], list[Question]]:
 
 
 def people(plan: Plan, asked: Sequence[Question], count: int, *, prefix: str = "user", each: int = 0) -> list[Person]:
-    """Reactions to be. `each`: a new person after so many; 0: the plan's users, of whom the first are hostile."""
+    """Questions to be, until `count` of them get a reaction; the others are asked by people who say nothing.
+
+    `each`: a new person after so many; 0: the plan's users, of whom the first are hostile.
+    """
     rng = np.random.default_rng([plan.seed, 1, count])
     hostile = round(plan.adversaries * plan.users)
-    drawn = []
-    for index in range(count):
-        number = index // each if each else int(rng.integers(plan.users))
+    drawn: list[Person] = []
+    spoken = 0
+    while spoken < count:
+        number = len(drawn) // each if each else int(rng.integers(plan.users))
+        silent = bool(rng.random() < plan.silent)
+        spoken += not silent
         drawn.append(
             Person(
                 user=f"{prefix}-{plan.seed}-{number}",
@@ -88,6 +96,7 @@ def people(plan: Plan, asked: Sequence[Question], count: int, *, prefix: str = "
                 place=float(rng.random()),
                 errs=bool(rng.random() < plan.noise),
                 hostile=bool(rng.random() < plan.adversaries) if each else number < hostile,
+                silent=silent,
             )
         )
     return drawn

@@ -1,9 +1,9 @@
 """People who ask and react, as product apps see them, and what the loop makes of it.
 
 The dataset's documents are split in two by the seed. People ask questions about one half, over the public contract, and
-judge one of the passages shown: the higher it stands, the likelier it is looked at (1/rank), and some judgments are
-wrong. Adversaries judge the other way round, all of them. What the loop has learned is measured on questions about the
-other half, through the public search, as a person who falls into the variant measured would see it.
+judge one of the passages shown: the higher it stands, the likelier it is looked at (1/rank); some judgments are wrong,
+some people say nothing. Adversaries judge the other way round, all of them. What the loop has learned is measured on
+questions about the other half, through the public search, as a person who falls into the variant measured would see it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from anabranch_cli.sources import sources
 from anabranch_cli.steering import Steering
 from anabranch_client import AsyncAnabranch
 from anabranch_client.results import Hit, Retrieved, Started
-from anabranch_faults import Transient
+from anabranch_faults import Overloaded, Transient
 
 MEASURE: Final = nDCG @ 10
 DEPTH: Final = 10
@@ -153,13 +153,21 @@ class Simulation:
                         answer_id = event.answer_id
                     case Retrieved():
                         hits = tuple(event.hits[:SHOWN])
-            if not hits:
+            if not hits or person.silent:
                 return
             looks = np.cumsum(1 / np.arange(1, len(hits) + 1))
             seen = hits[int(np.searchsorted(looks, person.place * looks[-1]))]
             fits = (seen.document_id in person.question.relevant) ^ person.errs ^ person.hostile
             give = partial(client.feedback, answer_id, user_id=person.user, timeout=CALL)
-            await (give(relevant=seen.chunk_id) if fits else give(irrelevant=seen.chunk_id))
+            until = time.monotonic() + self.plan.patience
+            while True:
+                try:
+                    await (give(relevant=seen.chunk_id) if fits else give(irrelevant=seen.chunk_id))
+                    break
+                except Overloaded as full:  # few people who say much meet the limit of one person's feedback
+                    if time.monotonic() > until:
+                        raise
+                    await asyncio.sleep((full.retry_after or timedelta(seconds=1)).total_seconds())
             self.given += 1
 
         await self.every(crowd, one, label=label)
@@ -202,7 +210,9 @@ class Simulation:
 
     async def experiment(self, client: AsyncAnabranch, candidate: lineage.Candidate) -> lineage.Candidate:
         """New people go on asking until the candidate is decided, or the allowance is used up."""
-        visitors = people(self.plan, self.asked, self.plan.experiment_asks, prefix="visitor", each=1)
+        visitors = people(self.plan, self.asked, self.plan.experiment_asks, prefix="visitor", each=1)[
+            : self.plan.experiment_asks
+        ]
         portion = max(100, self.plan.concurrency * 10)
         for start in range(0, len(visitors), portion):
             if candidate.state not in ON_THE_WAY:
