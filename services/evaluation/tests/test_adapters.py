@@ -22,6 +22,7 @@ from anabranch_evaluation.adapters.golden_sets import SqlGoldenSets
 from anabranch_evaluation.adapters.judging import LibraryJudge
 from anabranch_evaluation.adapters.observations import SqlObservations
 from anabranch_evaluation.adapters.runs import SqlRuns
+from anabranch_evaluation.adapters.waiting import SqlVerdicts
 from anabranch_evaluation.application.keeping import DropOld, TendRuns
 from anabranch_evaluation.application.ports import Written
 from anabranch_evaluation.bootstrap import build, database_of
@@ -188,6 +189,9 @@ async def test_what_is_old_is_dropped_in_batches_unless_its_experiment_is_active
     fresh = replace(exposure("c", "control", "u"), served_at=late)
     await log.record([(one, None) for one in (*shown, active, fresh)], [])
     await seen.judge([opinion(f"f{number}", f"a{number}", 1.0) for number in range(4)])
+    verdicts = SqlVerdicts(database)
+    await verdicts.keep({"old": "4"}, at=AT)
+    await verdicts.keep({"new": "5"}, at=late)
     attic = DropOld(
         attic=SqlAttic(database),
         active=lambda: {"ex-active"},
@@ -199,8 +203,9 @@ async def test_what_is_old_is_dropped_in_batches_unless_its_experiment_is_active
         now=lambda: late,
     )
     assert await attic.attic.drop(before=late - timedelta(days=30), keeping={"ex-active"}, most=3) == 3
-    assert await attic.look() == 8
-    assert dropped == [8]
+    assert await attic.look() == 9
+    assert dropped == [9]
+    assert await verdicts.known(["old", "new"]) == {"new": "5"}
     assert [one.arm for one in (await seen.exposed("ex-active", since_revision=0)).people] == ["control"]
     assert len((await seen.exposed("ex", since_revision=0)).people) == 1
 

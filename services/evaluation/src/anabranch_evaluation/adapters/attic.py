@@ -8,10 +8,16 @@ from typing import Any, Final
 
 from sqlalchemy import Table, and_, delete, select, tuple_
 
-from anabranch_evaluation.adapters.tables import EXPOSURES, OPINIONS, SCORES
+from anabranch_evaluation.adapters.tables import EXPOSURES, OPINIONS, SCORES, VECTORS, VERDICTS
 from anabranch_store import Database
 
-_OLD: Final = ((EXPOSURES, EXPOSURES.c.served_at), (OPINIONS, OPINIONS.c.served_at), (SCORES, SCORES.c.scored_at))
+_OLD: Final = (
+    (EXPOSURES, EXPOSURES.c.served_at),
+    (OPINIONS, OPINIONS.c.served_at),
+    (SCORES, SCORES.c.scored_at),
+    (VERDICTS, VERDICTS.c.judged_at),
+    (VECTORS, VECTORS.c.kept_at),
+)
 
 
 class SqlAttic:

@@ -196,5 +196,6 @@ VECTORS: Final = Table(
     Column("version", String(128), primary_key=True),
     Column("digest", String(64), primary_key=True),
     Column("vector", LargeBinary(), nullable=False),
+    Column("kept_at", UtcDateTime(), nullable=False),
 )
 """One row a sentence and embedding version: the first vector it got, int8. Embedding it again may differ in a bit."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import grpc
@@ -58,11 +58,13 @@ class GrpcVectors:
         for start in range(0, len(missing), _AT_ONCE):
             part = missing[start : start + _AT_ONCE]
             reply = await self._embed([text[:_LONGEST] for text in part], version)
+            now = datetime.now(UTC)
             rows = [
                 {
                     "version": version,
                     "digest": digests[text],
                     "vector": quantised(np.frombuffer(one, "<f4")).tobytes(),
+                    "kept_at": now,
                 }
                 for text, one in zip(part, reply.vectors, strict=True)
             ]

@@ -57,7 +57,7 @@ class TendRuns:
 
 
 class Attic(Protocol):
-    """What was seen of answers: exposures, opinions, live scores."""
+    """What was seen of answers (exposures, opinions, live scores), and what scoring them keeps (verdicts, vectors)."""
 
     async def drop(self, *, before: datetime, keeping: Collection[str], most: int) -> int:
         """Drops at most so many of what is older, and of no experiment in `keeping`; how many it were."""

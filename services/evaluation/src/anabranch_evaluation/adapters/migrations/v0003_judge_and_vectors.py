@@ -38,6 +38,7 @@ def upgrade() -> None:
         sa.Column("version", sa.String(128), primary_key=True),
         sa.Column("digest", sa.String(64), primary_key=True),
         sa.Column("vector", sa.LargeBinary(), nullable=False),
+        sa.Column("kept_at", UtcDateTime(), nullable=False),
     )
     op.add_column("runs", sa.Column("scorer", sa.String(160), nullable=False, server_default="gr-1"))
 
