@@ -146,7 +146,7 @@ def close_the_loop(demo: Demo, dataset: Path) -> None:
     """A short round: people judge what they are shown, and what that teaches is tried on traffic and decided."""
     subprocess.run([sys.executable, Path(__file__).with_name("known_items.py"), dataset], check=True)
     demo.say("Let simulated people ask and judge: their feedback trains a reranker, which has to prove itself")
-    round_of = ("--corpus", "reference", "--users", "40", "--events", "400", "--experiment-asks", "800")
+    round_of = ("--corpus", "reference", "--users", "40", "--events", "1000", "--experiment-asks", "2000")
     demo.run(
         "loop", "simulate", "--dataset", str(dataset), *round_of,
         shown=f"loop simulate --dataset reference/ {' '.join(round_of)}",

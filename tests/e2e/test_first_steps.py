@@ -46,6 +46,10 @@ def test_the_demo_shows_what_it_promises_and_stops_what_it_started() -> None:
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     assert "Done. To go on" in done.stdout
-    result = dict(re.findall(r"^  (baseline|after|gold|state) +(\S+)$", done.stdout, re.MULTILINE))
-    assert result["state"] in {"promoted", "rejected"}
-    assert float(result["after"]) >= float(result["baseline"])
+    # The loop closed by itself: feedback, a candidate, its gate, traffic, a decision.
+    result = dict(re.findall(r"^  (baseline|after|model|reason|state) +(.*)$", done.stdout, re.MULTILINE))
+    assert result["model"].startswith("rr-"), result["reason"]
+    assert result["state"] == "promoted", result["reason"]
+    assert float(result["after"]) > float(result["baseline"])
+    for step in ("TRAINED -> GATED", "GATED -> CANARY", "CANARY -> EXPERIMENT", "EXPERIMENT -> PROMOTED"):
+        assert step in done.stdout

@@ -1,13 +1,10 @@
-"""The stream bends back: feedback trains a candidate, which is gated, tried on traffic, and promoted or refused."""
+"""The stream bends back: a harmful candidate is refused, an answer is traced. The demo, tested too, promotes one."""
 
 from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,7 +12,6 @@ from anabranch_testkit.platform import RunningPlatform
 
 pytestmark = [pytest.mark.connected, pytest.mark.slow, pytest.mark.timeout(420)]
 
-ROOT = Path(__file__).resolve().parents[2]
 ADJECTIVES = ("amber", "brisk", "calm", "dusty", "early", "faint", "grand", "hollow", "icy", "jagged", "keen", "lonely")
 NOUNS = ("harbour", "mill", "tower", "orchard", "quarry", "bridge", "museum", "station", "garden", "library", "market")
 FACTS = (
@@ -48,39 +44,19 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def simulated(platform: RunningPlatform, dataset: Path, corpus: str, *options: str) -> dict[str, Any]:
-    report: dict[str, Any] = platform.json(
-        "loop", "simulate", "--corpus", corpus, "--dataset", str(dataset), "--users", "60", "--events", "300",
-        "--experiment-asks", "1500", *options, timeout=400,
-    )  # fmt: skip
-    return report
-
-
-def test_feedback_becomes_a_candidate_that_is_tried_on_traffic_without_a_person(
-    embedded: RunningPlatform, tmp_path: Path
-) -> None:
-    # Questions as the demo's: half-remembered passages, of which the search alone finds many too late.
-    subprocess.run([sys.executable, ROOT / "deploy" / "demo" / "known_items.py", tmp_path], check=True)
-    report = simulated(embedded, tmp_path, "loop-fair")
-
-    assert report["events"] == 300
-    assert report["model"].startswith("rr-"), report["reason"]
-    assert report["seconds_to_canary"] is not None, report["reason"]
-    assert report["state"] == "promoted", report["reason"]
-    assert report["after"] > report["baseline"]
-    timeline = embedded.json("loop", "--corpus", "loop-fair")
-    assert {run["state"] for run in timeline["trainings"]} == {"TRAINING_STATE_DONE"}
-    kinds = {change["subject_kind"] for change in timeline["changes"]}
-    assert {"model", "dataset", "candidate", "experiment", "routing"} <= kinds
-    assert sum(int(each["count"]) for each in timeline["feedback"]["counts"]) >= 300
-
-
 def test_a_candidate_trained_on_reversed_labels_is_never_promoted(embedded: RunningPlatform, dataset: Path) -> None:
-    report = simulated(embedded, dataset, "loop-sabotage", "--sabotage")
+    report = embedded.json(
+        "loop", "simulate", "--corpus", "loop-sabotage", "--dataset", str(dataset), "--users", "60", "--events", "300",
+        "--experiment-asks", "1500", "--sabotage", timeout=400,
+    )  # fmt: skip
 
     assert report["promoted"] is False
     assert report["state"] == "rejected"
     assert report["after"] == pytest.approx(report["baseline"], abs=1e-6)
+    timeline = embedded.json("loop", "--corpus", "loop-sabotage")
+    assert {run["state"] for run in timeline["trainings"]} == {"TRAINING_STATE_DONE"}
+    assert {"model", "dataset", "candidate", "gate"} <= {change["subject_kind"] for change in timeline["changes"]}
+    assert sum(int(each["count"]) for each in timeline["feedback"]["counts"]) == 300
 
 
 def test_an_answer_can_be_walked_down_to_what_caused_it(embedded: RunningPlatform, dataset: Path) -> None:
