@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from anabranch_local import topology
+from anabranch_local.cache import bytecode_environment
 from anabranch_local.parts import Program
 from anabranch_local.state import ProcessId, ServiceState, State, find_data_dir, last_state, load_state, save_state
 from anabranch_local.topology import Options
@@ -104,3 +105,21 @@ def test_services_are_told_where_their_neighbours_are(tmp_path: Path, monkeypatc
     sockets = Path(state.sockets)
     assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
     sockets.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("unwritten", "prefix", "kept"), [("1", "", True), ("", "", False), ("1", "/elsewhere", False)]
+)
+def test_bytecode_is_kept_in_the_cache_only_where_none_may_lie_beside_the_sources(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    unwritten: str,
+    prefix: str,
+    kept: bool,  # noqa: FBT001  a case's outcome
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", unwritten)
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", prefix)
+    found = bytecode_environment()
+    assert bool(found) is kept
+    assert not kept or found["PYTHONPYCACHEPREFIX"].startswith(str(tmp_path))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from anabranch_artifacts import make_keys
-from anabranch_local.cache import cache_dir
+from anabranch_local.cache import bytecode_environment
 from anabranch_local.jars import kafka_classpath
 from anabranch_local.kafka import KafkaServer
 from anabranch_local.parts import Program
@@ -189,7 +189,7 @@ def _program(  # noqa: PLR0917 - each is one thing the environment is made of
         environment={
             **_SMALL_MACHINE,
             **os.environ,  # so that settings of a service can be changed from outside
-            **_bytecode(),
+            **bytecode_environment(),
             "PYTHONUNBUFFERED": "1",
             RUN_VARIABLE: state.run,
             **{f"ANABRANCH_{service.upper()}_{key}": value for key, value in settings.items()},
@@ -198,13 +198,6 @@ def _program(  # noqa: PLR0917 - each is one thing the environment is made of
         log=options.data_dir / "logs" / f"{name}.log",
         cwd=options.data_dir,
     )
-
-
-def _bytecode() -> dict[str, str]:
-    """Where nothing may be compiled beside the sources, in the cache: compiling is most of a service's start."""
-    if not os.environ.get("PYTHONDONTWRITEBYTECODE") or os.environ.get("PYTHONPYCACHEPREFIX"):
-        return {}
-    return {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(cache_dir() / "bytecode")}
 
 
 async def _provision(bootstrap: str, progress: Callable[[str], None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import re
 import tempfile
 import uuid
@@ -18,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from anabranch_local import process
+from anabranch_local.cache import bytecode_environment
 from anabranch_testkit.polling import poll_until as _poll_until
 from anabranch_testkit.postgres import PostgresServer
 
@@ -40,6 +42,11 @@ class WeaviateEndpoints:
 # How long an example takes says more about the machine's other work than about the code: speed is measured elsewhere.
 settings.register_profile("anabranch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("anabranch")
+
+
+def pytest_configure() -> None:
+    """Let the processes that tests start find what was compiled."""
+    os.environ.update(bytecode_environment())
 
 
 def pytest_runtestloop(session: pytest.Session) -> None:
