@@ -1,6 +1,6 @@
 """What the drift detector finds, against dummies, on simulated streams of answers; prints JSON. `--quick`: fewer.
 
-    python services/training/bench/drift.py
+Run it as `python services/training/bench/drift.py`.
 """  # noqa: INP001 - a program
 
 from __future__ import annotations
