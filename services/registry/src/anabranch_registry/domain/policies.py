@@ -40,11 +40,6 @@ class Policy:
         return int(self.section("canary").get("share", 0)) or 5
 
     @property
-    def experiment_share(self) -> int:
-        """Percent given to the treatment."""
-        return int(self.section("experiment").get("share", 0)) or 50
-
-    @property
     def approvals(self) -> frozenset[str]:
         """Steps that wait for a person."""
         return frozenset(self.document.get("approvals", ()))
