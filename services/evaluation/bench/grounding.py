@@ -29,9 +29,8 @@ from anabranch_embedding.adapters.minilm import MiniLmEncoder, PackagedModel
 from anabranch_embedding.adapters.minilm.cache import GraphCache
 from anabranch_embedding.adapters.minilm.lanes import Turns
 from anabranch_embedding.domain import Text
-from anabranch_evaluation.domain.grounding import SCORER_VERSION, groundedness, relevance, sentences_of
-from anabranch_evaluation.domain.meaning import Meaning, Vector, quantised
 from anabranch_evaluation.domain.scoring import texts_of
+from anabranch_grounding import SCORER_VERSION, Meaning, Vector, groundedness, quantised, relevance, sentences_of
 
 _LEVEL: Final = {"supported": 2, "partially_supported": 1, "not_supported": 0}
 _PART: Final = 1_000

@@ -20,9 +20,9 @@ from anabranch_evaluation.application.ports import Written
 from anabranch_evaluation.application.running import RunVariant
 from anabranch_evaluation.bootstrap import database_of
 from anabranch_evaluation.domain.golden import GoldenQuestion, GoldenSet
-from anabranch_evaluation.domain.grounding import stems
 from anabranch_evaluation.domain.ranking import Found, Hit
 from anabranch_evaluation.domain.runs import Run, RunState, Variant
+from anabranch_grounding import stems
 from anabranch_store import Database
 
 EACH: Final = 60

@@ -8,11 +8,11 @@ import pytest
 
 from anabranch_evaluation.domain.costs import Cost, Price, Prices, in_one_unit, usage_of
 from anabranch_evaluation.domain.golden import GoldenQuestion, GoldenSet
-from anabranch_evaluation.domain.grounding import groundedness
 from anabranch_evaluation.domain.ranking import Hit, ranking
 from anabranch_evaluation.domain.runs import Scored, summary
 from anabranch_evaluation.domain.squad import exact_match, token_f1
 from anabranch_faults import Invalid, TooLarge
+from anabranch_grounding import groundedness
 
 
 def golden(*questions: GoldenQuestion, **changes: Any) -> GoldenSet:

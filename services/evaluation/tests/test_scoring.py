@@ -18,10 +18,9 @@ from anabranch_evaluation.application.ports import Written
 from anabranch_evaluation.application.scoring import Material, ScoreAnswers
 from anabranch_evaluation.bootstrap import database_of
 from anabranch_evaluation.domain.golden import GoldenQuestion
-from anabranch_evaluation.domain.grounding import groundedness, relevance
-from anabranch_evaluation.domain.meaning import Meaning, quantised
 from anabranch_evaluation.testing.vectors import VectorServer
 from anabranch_faults import Overloaded, Transient
+from anabranch_grounding import Meaning, groundedness, quantised, relevance
 from anabranch_rpc import connect
 from anabranch_store import Database
 

@@ -13,10 +13,9 @@ from sacrebleu.metrics.chrf import CHRF
 
 from anabranch_evaluation.application.ports import Written
 from anabranch_evaluation.domain.golden import GoldenQuestion
-from anabranch_evaluation.domain.grounding import groundedness
-from anabranch_evaluation.domain.meaning import Meaning
 from anabranch_evaluation.domain.scoring import texts_of
 from anabranch_evaluation.domain.squad import exact_match, normalised, token_f1
+from anabranch_grounding import Meaning, groundedness
 
 _MEASURES: Final = {"nDCG@10": "ndcg@10", "RR@10": "mrr@10", "R@10": "recall@10", "P@5": "precision@5"}
 

@@ -16,8 +16,8 @@ from anabranch.embedding.v1 import embedding_service_pb2 as pb
 from anabranch.embedding.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from anabranch_evaluation.adapters.neighbours import meaning
 from anabranch_evaluation.adapters.tables import VECTORS
-from anabranch_evaluation.domain.meaning import Vector, quantised
 from anabranch_faults import Invalid, Unreachable
+from anabranch_grounding import Vector, quantised
 from anabranch_store import Database
 
 PATIENCE: Final = timedelta(seconds=20)

@@ -10,9 +10,9 @@ from typing import Protocol
 from anabranch_evaluation.domain.costs import Usage
 from anabranch_evaluation.domain.gates import Gate
 from anabranch_evaluation.domain.golden import GoldenEntry, GoldenQuestion, GoldenSet
-from anabranch_evaluation.domain.meaning import Meaning
 from anabranch_evaluation.domain.ranking import Found, Hit
 from anabranch_evaluation.domain.runs import Run, RunKey, Variant
+from anabranch_grounding import Meaning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, Protocol
 
-from anabranch_evaluation.domain.grounding import version_of
-from anabranch_evaluation.domain.meaning import Meaning, Vector
 from anabranch_evaluation.domain.scoring import Scores, score_answer, texts_of
 from anabranch_faults import Transient
+from anabranch_grounding import Meaning, Vector, version_of
 
 PATIENCE: Final = timedelta(seconds=10)
 """How long the scores of a batch wait for vectors. Those that came until then are there the next time."""

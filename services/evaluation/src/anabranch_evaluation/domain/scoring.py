@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from anabranch_evaluation.domain.grounding import (
+from anabranch_grounding import (
     SCORER_VERSION,
+    Meaning,
     Support,
     groundedness,
     relevance,
     sentences_of,
     version_of,
 )
-from anabranch_evaluation.domain.meaning import Meaning
 
 SUPPORTED: Final = 0.5
 """Support from which a passage bears a sentence out."""

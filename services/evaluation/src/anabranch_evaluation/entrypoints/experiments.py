@@ -29,10 +29,10 @@ from anabranch_evaluation.domain.experiments import (
     Verb,
     unit_of,
 )
-from anabranch_evaluation.domain.grounding import Support
 from anabranch_evaluation.domain.statistics import Mode, PromoteWhen
 from anabranch_evaluation.entrypoints.messages import finite, timestamp
 from anabranch_faults import Invalid
+from anabranch_grounding import Support
 
 _PHASES: Final = {
     lineage_pb2.EXPERIMENT_PHASE_CANARY: Phase.CANARY,

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from anabranch_evaluation.domain.meaning import Meaning
+from anabranch_grounding.meaning import Meaning
 
 SCORER_VERSION: Final = "gr-2"
 CONTRADICTED: Final = 0.5

@@ -1,0 +1,1 @@
+"""Prompts as values: typed variables, composition, and rendering in a sandbox with limits."""

@@ -1,0 +1,1 @@
+"""Use cases of guardrails, and the ports they need."""
