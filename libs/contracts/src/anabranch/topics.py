@@ -12,10 +12,15 @@ from anabranch.embedding.v1 import events_pb2 as embedding_v1
 from anabranch.evaluation.v1 import events_pb2 as evaluation_v1
 from anabranch.feedback.v1 import events_pb2 as feedback_v1
 from anabranch.gateway.v1 import events_pb2 as gateway_v1
+from anabranch.gateway.v1 import usage_pb2 as gateway_v1_usage
+from anabranch.guardrails.v1 import events_pb2 as guardrails_v1
 from anabranch.ingestion.v1 import events_pb2 as ingestion_v1
 from anabranch.registry.v1 import events_pb2 as registry_v1
+from anabranch.registry.v1 import guards_pb2 as registry_v1_guards
 from anabranch.registry.v1 import lineage_pb2 as registry_v1_lineage
 from anabranch.registry.v1 import loop_pb2 as registry_v1_loop
+from anabranch.registry.v1 import prompts_pb2 as registry_v1_prompts
+from anabranch.registry.v1 import quotas_pb2 as registry_v1_quotas
 from anabranch.retrieval.v1 import events_pb2 as retrieval_v1
 from anabranch.training.v1 import events_pb2 as training_v1
 from anabranch.upstream.v1 import events_pb2 as upstream_v1
@@ -151,6 +156,51 @@ GATEWAY_ANSWER_SERVED: Final[Topic[gateway_v1.AnswerServed]] = Topic(
     dead_letter_retention=timedelta(days=30),
 )
 
+GATEWAY_BUDGET_CROSSED: Final[Topic[gateway_v1_usage.BudgetCrossed]] = Topic(
+    name='gateway.budget.crossed.v1',
+    description='A soft or hard bound of a budget was reached.',
+    owner='gateway',
+    producers=('gateway',),
+    consumers=(),
+    message=gateway_v1_usage.BudgetCrossed,
+    key='<subject>',
+    partitions=1,
+    compacted=False,
+    retention=timedelta(days=400),
+    max_message_bytes=1048576,
+    dead_letter_retention=timedelta(days=30),
+)
+
+GATEWAY_USAGE_METERED: Final[Topic[gateway_v1_usage.UsageMetered]] = Topic(
+    name='gateway.usage.metered.v1',
+    description='Calls of models, priced: the ledger of what answers cost.',
+    owner='gateway',
+    producers=('gateway',),
+    consumers=('registry',),
+    message=gateway_v1_usage.UsageMetered,
+    key='<tenant>/<answer_id>',
+    partitions=6,
+    compacted=False,
+    retention=timedelta(days=400),
+    max_message_bytes=1048576,
+    dead_letter_retention=timedelta(days=30),
+)
+
+GUARDRAILS_REQUEST_BLOCKED: Final[Topic[guardrails_v1.RequestBlocked]] = Topic(
+    name='guardrails.request.blocked.v1',
+    description='Texts that guardrails blocked or withheld. No content.',
+    owner='guardrails',
+    producers=('guardrails',),
+    consumers=(),
+    message=guardrails_v1.RequestBlocked,
+    key='<tenant>/<request_id>',
+    partitions=6,
+    compacted=False,
+    retention=timedelta(days=30),
+    max_message_bytes=1048576,
+    dead_letter_retention=timedelta(days=30),
+)
+
 INGESTION_DOCUMENT_CHUNKED: Final[Topic[ingestion_v1.DocumentChunked]] = Topic(
     name='ingestion.document.chunked.v1',
     description='The chunks of one document version, part by part, or its deletion.',
@@ -226,6 +276,66 @@ REGISTRY_LOOP_CHANGED: Final[Topic[registry_v1_loop.LoopChanged]] = Topic(
     dead_letter_retention=timedelta(days=30),
 )
 
+REGISTRY_POLICY_CHANGED: Final[Topic[registry_v1_guards.PolicyChanged]] = Topic(
+    name='registry.policy.changed.v1',
+    description='Guardrail policies, and where they hold. Compacted: the last record of a key holds.',
+    owner='registry',
+    producers=('registry',),
+    consumers=('guardrails',),
+    message=registry_v1_guards.PolicyChanged,
+    key='version/<policy_version> or scope/<scope>',
+    partitions=1,
+    compacted=True,
+    retention=None,
+    max_message_bytes=1048576,
+    dead_letter_retention=timedelta(days=30),
+)
+
+REGISTRY_PRICE_CHANGED: Final[Topic[registry_v1_quotas.PriceChanged]] = Topic(
+    name='registry.price.changed.v1',
+    description="An operator's own prices of models. Compacted: the last record of a model holds.",
+    owner='registry',
+    producers=('registry',),
+    consumers=('gateway',),
+    message=registry_v1_quotas.PriceChanged,
+    key='<backend>/<model>',
+    partitions=1,
+    compacted=True,
+    retention=None,
+    max_message_bytes=1048576,
+    dead_letter_retention=timedelta(days=30),
+)
+
+REGISTRY_PROMPT_CHANGED: Final[Topic[registry_v1_prompts.PromptChanged]] = Topic(
+    name='registry.prompt.changed.v1',
+    description='Prompts, and what their labels mean. Compacted: the last record of a key holds.',
+    owner='registry',
+    producers=('registry',),
+    consumers=('generation',),
+    message=registry_v1_prompts.PromptChanged,
+    key='prompt/<name>/<prompt_version> or label/<name>/<label>',
+    partitions=1,
+    compacted=True,
+    retention=None,
+    max_message_bytes=1048576,
+    dead_letter_retention=timedelta(days=30),
+)
+
+REGISTRY_QUOTA_CHANGED: Final[Topic[registry_v1_quotas.QuotaChanged]] = Topic(
+    name='registry.quota.changed.v1',
+    description='What may be spent and asked. Compacted: the last record of a subject holds.',
+    owner='registry',
+    producers=('registry',),
+    consumers=('gateway',),
+    message=registry_v1_quotas.QuotaChanged,
+    key='<subject>',
+    partitions=1,
+    compacted=True,
+    retention=None,
+    max_message_bytes=1048576,
+    dead_letter_retention=timedelta(days=30),
+)
+
 REGISTRY_ROUTING_CHANGED: Final[Topic[registry_v1.RoutingChanged]] = Topic(
     name='registry.routing.changed.v1',
     description='Which variants serve which scope. Compacted: the last record of a scope holds.',
@@ -246,7 +356,7 @@ RETRIEVAL_DOCUMENT_INDEXED: Final[Topic[retrieval_v1.DocumentIndexed]] = Topic(
     description='Readers now see this version, or no longer see the document; said after reading it back.',
     owner='retrieval',
     producers=('retrieval',),
-    consumers=('ingestion',),
+    consumers=('gateway', 'ingestion'),
     message=retrieval_v1.DocumentIndexed,
     key='<tenant>/<corpus>/<document_id>',
     partitions=6,
@@ -309,11 +419,18 @@ ALL: Final[tuple[Topic[Message], ...]] = (
     FEEDBACK_RATING_GIVEN,
     FEEDBACK_RATING_REJECTED,
     GATEWAY_ANSWER_SERVED,
+    GATEWAY_BUDGET_CROSSED,
+    GATEWAY_USAGE_METERED,
+    GUARDRAILS_REQUEST_BLOCKED,
     INGESTION_DOCUMENT_CHUNKED,
     INGESTION_DOCUMENT_STATUS,
     REGISTRY_CANDIDATE_CHANGED,
     REGISTRY_EXPERIMENT_CHANGED,
     REGISTRY_LOOP_CHANGED,
+    REGISTRY_POLICY_CHANGED,
+    REGISTRY_PRICE_CHANGED,
+    REGISTRY_PROMPT_CHANGED,
+    REGISTRY_QUOTA_CHANGED,
     REGISTRY_ROUTING_CHANGED,
     RETRIEVAL_DOCUMENT_INDEXED,
     TRAINING_CANDIDATE_TRAINED,

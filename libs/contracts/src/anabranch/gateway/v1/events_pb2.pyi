@@ -4,11 +4,13 @@ isort:skip_file
 What people were answered."""
 
 from anabranch.generation.v1 import generation_service_pb2 as _generation_service_pb2
+from anabranch.guardrails.v1 import events_pb2 as _events_pb2
 from anabranch.retrieval.v1 import retrieval_service_pb2 as _retrieval_service_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -82,6 +84,12 @@ class AnswerServed(_message.Message):
     ADAPTER_FIELD_NUMBER: _builtins.int
     FEATURE_SET_FIELD_NUMBER: _builtins.int
     RANKS_RANDOMISED_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
+    VARIABLES_FIELD_NUMBER: _builtins.int
+    GUARDS_FIELD_NUMBER: _builtins.int
+    CACHED_FROM_FIELD_NUMBER: _builtins.int
+    COST_MICROS_FIELD_NUMBER: _builtins.int
+    ESCALATED_FIELD_NUMBER: _builtins.int
     answer_id: _builtins.str
     tenant: _builtins.str
     corpus: _builtins.str
@@ -121,6 +129,12 @@ class AnswerServed(_message.Message):
     """Feature set of the passages' features; empty: none recorded."""
     ranks_randomised: _builtins.bool
     """`passages` are in the order shown, which was partly random; Passage.rank has retrieval's order."""
+    cached_from: _builtins.str
+    """Answer that this one repeats from the answer cache; empty: it is fresh."""
+    cost_micros: _builtins.int
+    """What it cost, in millionths of a US dollar; unset: not known."""
+    escalated: _builtins.bool
+    """A cheaper model's draft was not good enough, and was written again."""
     @_builtins.property
     def passages(self) -> _containers.RepeatedCompositeFieldContainer[_retrieval_service_pb2.Passage]:
         """In rank order, with scores."""
@@ -133,6 +147,16 @@ class AnswerServed(_message.Message):
     def timings(self) -> Global___Timings: ...
     @_builtins.property
     def served_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def history(self) -> _containers.RepeatedCompositeFieldContainer[_generation_service_pb2.Turn]:
+        """Turns before the question, oldest first, and the prompt's own variables: what a new prompt is replayed on."""
+
+    @_builtins.property
+    def variables(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def guards(self) -> _containers.RepeatedCompositeFieldContainer[_events_pb2.CheckResult]:
+        """Verdicts other than ALLOW, and those of checks in shadow."""
+
     def __init__(
         self,
         *,
@@ -169,12 +193,20 @@ class AnswerServed(_message.Message):
         adapter: _builtins.str = ...,
         feature_set: _builtins.str = ...,
         ranks_randomised: _builtins.bool = ...,
+        history: _abc.Iterable[_generation_service_pb2.Turn] | None = ...,
+        variables: _struct_pb2.Struct | None = ...,
+        guards: _abc.Iterable[_events_pb2.CheckResult] | None = ...,
+        cached_from: _builtins.str = ...,
+        cost_micros: _builtins.int | None = ...,
+        escalated: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["served_at", b"served_at", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "cost_micros", b"cost_micros", "served_at", b"served_at", "timings", b"timings", "usage", b"usage", "variables", b"variables"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstained", b"abstained", "adapter", b"adapter", "answer", b"answer", "answer_id", b"answer_id", "arm", b"arm", "assignment_unit", b"assignment_unit", "backend", b"backend", "citations", b"citations", "corpus", b"corpus", "embedding_version", b"embedding_version", "experiment_id", b"experiment_id", "feature_set", b"feature_set", "finish_reason", b"finish_reason", "has_content", b"has_content", "index_generation", b"index_generation", "key_id", b"key_id", "model", b"model", "passages", b"passages", "policy_version", b"policy_version", "prompt_version", b"prompt_version", "question", b"question", "ranks_randomised", b"ranks_randomised", "reranker_version", b"reranker_version", "routing_revision", b"routing_revision", "routing_scope", b"routing_scope", "search_query", b"search_query", "served_at", b"served_at", "session_id", b"session_id", "tenant", b"tenant", "timings", b"timings", "usage", b"usage", "user_id", b"user_id", "variant_id", b"variant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "abstained", b"abstained", "adapter", b"adapter", "answer", b"answer", "answer_id", b"answer_id", "arm", b"arm", "assignment_unit", b"assignment_unit", "backend", b"backend", "cached_from", b"cached_from", "citations", b"citations", "corpus", b"corpus", "cost_micros", b"cost_micros", "embedding_version", b"embedding_version", "escalated", b"escalated", "experiment_id", b"experiment_id", "feature_set", b"feature_set", "finish_reason", b"finish_reason", "guards", b"guards", "has_content", b"has_content", "history", b"history", "index_generation", b"index_generation", "key_id", b"key_id", "model", b"model", "passages", b"passages", "policy_version", b"policy_version", "prompt_version", b"prompt_version", "question", b"question", "ranks_randomised", b"ranks_randomised", "reranker_version", b"reranker_version", "routing_revision", b"routing_revision", "routing_scope", b"routing_scope", "search_query", b"search_query", "served_at", b"served_at", "session_id", b"session_id", "tenant", b"tenant", "timings", b"timings", "usage", b"usage", "user_id", b"user_id", "variables", b"variables", "variant_id", b"variant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cost_micros: _TypeAlias = _typing.Literal["cost_micros"]  # noqa: Y015
+    _WhichOneofArgType__cost_micros: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_micros) -> _WhichOneofReturnType__cost_micros | None: ...
 
 Global___AnswerServed: _TypeAlias = AnswerServed  # noqa: Y015
 
@@ -190,6 +222,8 @@ class Timings(_message.Message):
     GENERATE_FIELD_NUMBER: _builtins.int
     FIRST_TOKEN_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
+    GUARD_INPUT_FIELD_NUMBER: _builtins.int
+    GUARD_OUTPUT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def condense(self) -> _duration_pb2.Duration: ...
     @_builtins.property
@@ -202,6 +236,12 @@ class Timings(_message.Message):
     def first_token(self) -> _duration_pb2.Duration: ...
     @_builtins.property
     def total(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def guard_input(self) -> _duration_pb2.Duration:
+        """Waiting for guardrails, before and after generation."""
+
+    @_builtins.property
+    def guard_output(self) -> _duration_pb2.Duration: ...
     def __init__(
         self,
         *,
@@ -211,10 +251,12 @@ class Timings(_message.Message):
         generate: _duration_pb2.Duration | None = ...,
         first_token: _duration_pb2.Duration | None = ...,
         total: _duration_pb2.Duration | None = ...,
+        guard_input: _duration_pb2.Duration | None = ...,
+        guard_output: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["condense", b"condense", "embed", b"embed", "first_token", b"first_token", "generate", b"generate", "search", b"search", "total", b"total"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["condense", b"condense", "embed", b"embed", "first_token", b"first_token", "generate", b"generate", "guard_input", b"guard_input", "guard_output", b"guard_output", "search", b"search", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["condense", b"condense", "embed", b"embed", "first_token", b"first_token", "generate", b"generate", "search", b"search", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condense", b"condense", "embed", b"embed", "first_token", b"first_token", "generate", b"generate", "guard_input", b"guard_input", "guard_output", b"guard_output", "search", b"search", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 from anabranch.gateway.v1 import events_pb2 as anabranch_dot_gateway_dot_v1_dot_events__pb2
 from anabranch.generation.v1 import generation_service_pb2 as anabranch_dot_generation_dot_v1_dot_generation__service__pb2
+from anabranch.guardrails.v1 import events_pb2 as anabranch_dot_guardrails_dot_v1_dot_events__pb2
 from anabranch.ingestion.v1 import events_pb2 as anabranch_dot_ingestion_dot_v1_dot_events__pb2
 from anabranch.retrieval.v1 import retrieval_service_pb2 as anabranch_dot_retrieval_dot_v1_dot_retrieval__service__pb2
 from anabranch.upstream.v1 import feedback_pb2 as anabranch_dot_upstream_dot_v1_dot_feedback__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*anabranch/gateway/v1/gateway_service.proto\x12\x14\x61nabranch.gateway.v1\x1a!anabranch/gateway/v1/events.proto\x1a\x30\x61nabranch/generation/v1/generation_service.proto\x1a#anabranch/ingestion/v1/events.proto\x1a.anabranch/retrieval/v1/retrieval_service.proto\x1a$anabranch/upstream/v1/feedback.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe7\x02\n\nAskRequest\x12\x16\n\x06\x63orpus\x18\x01 \x01(\tR\x06\x63orpus\x12\x1a\n\x08question\x18\x02 \x01(\tR\x08question\x12\x37\n\x07history\x18\x03 \x03(\x0b\x32\x1d.anabranch.generation.v1.TurnR\x07history\x12\x1d\n\nsession_id\x18\x04 \x01(\tR\tsessionId\x12\x17\n\x07user_id\x18\x05 \x01(\tR\x06userId\x12G\n\x07\x66ilters\x18\x06 \x03(\x0b\x32-.anabranch.gateway.v1.AskRequest.FiltersEntryR\x07\x66ilters\x12\x10\n\x03\x61\x63l\x18\x07 \x03(\tR\x03\x61\x63l\x12\x1d\n\nmax_tokens\x18\x08 \x01(\rR\tmaxTokens\x1a:\n\x0c\x46iltersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x9a\x03\n\x0b\x41skResponse\x12\x1b\n\tanswer_id\x18\x01 \x01(\tR\x08\x61nswerId\x12\x12\n\x04text\x18\x02 \x01(\tR\x04text\x12\x1c\n\tabstained\x18\x03 \x01(\x08R\tabstained\x12?\n\tcitations\x18\x04 \x03(\x0b\x32!.anabranch.generation.v1.CitationR\tcitations\x12\x1d\n\nvariant_id\x18\x05 \x01(\tR\tvariantId\x12!\n\x0csearch_query\x18\x06 \x01(\tR\x0bsearchQuery\x12\x34\n\x05usage\x18\x07 \x01(\x0b\x32\x1e.anabranch.generation.v1.UsageR\x05usage\x12\x37\n\x07timings\x18\x08 \x01(\x0b\x32\x1d.anabranch.gateway.v1.TimingsR\x07timings\x12J\n\rfinish_reason\x18\t \x01(\x0e\x32%.anabranch.generation.v1.FinishReasonR\x0c\x66inishReason\"F\n\x10\x41skStreamRequest\x12\x32\n\x03\x61sk\x18\x01 \x01(\x0b\x32 .anabranch.gateway.v1.AskRequestR\x03\x61sk\"\xc0\x02\n\x11\x41skStreamResponse\x12\x39\n\x07started\x18\x01 \x01(\x0b\x32\x1d.anabranch.gateway.v1.StartedH\x00R\x07started\x12?\n\tretrieved\x18\x02 \x01(\x0b\x32\x1f.anabranch.gateway.v1.RetrievedH\x00R\tretrieved\x12\x33\n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32\x1b.anabranch.gateway.v1.DeltaH\x00R\x05\x64\x65lta\x12\x33\n\x05guard\x18\x04 \x01(\x0b\x32\x1b.anabranch.gateway.v1.GuardH\x00R\x05guard\x12<\n\x08\x66inished\x18\x05 \x01(\x0b\x32\x1e.anabranch.gateway.v1.FinishedH\x00R\x08\x66inishedB\x07\n\x05\x65vent\"E\n\x07Started\x12\x1b\n\tanswer_id\x18\x01 \x01(\tR\x08\x61nswerId\x12\x1d\n\nvariant_id\x18\x02 \x01(\tR\tvariantId\"]\n\tRetrieved\x12!\n\x0csearch_query\x18\x01 \x01(\tR\x0bsearchQuery\x12-\n\x04hits\x18\x02 \x03(\x0b\x32\x19.anabranch.gateway.v1.HitR\x04hits\"\x1b\n\x05\x44\x65lta\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\"s\n\x05Guard\x12<\n\x07verdict\x18\x01 \x01(\x0e\x32\".anabranch.gateway.v1.GuardVerdictR\x07verdict\x12\x14\n\x05\x63heck\x18\x02 \x01(\tR\x05\x63heck\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\"\xa4\x02\n\x08\x46inished\x12\x34\n\x05usage\x18\x01 \x01(\x0b\x32\x1e.anabranch.generation.v1.UsageR\x05usage\x12\x37\n\x07timings\x18\x02 \x01(\x0b\x32\x1d.anabranch.gateway.v1.TimingsR\x07timings\x12\x1c\n\tabstained\x18\x03 \x01(\x08R\tabstained\x12?\n\tcitations\x18\x04 \x03(\x0b\x32!.anabranch.generation.v1.CitationR\tcitations\x12J\n\rfinish_reason\x18\x05 \x01(\x0e\x32%.anabranch.generation.v1.FinishReasonR\x0c\x66inishReason\"\xb5\x03\n\x03Hit\x12\x1f\n\x0b\x64ocument_id\x18\x01 \x01(\tR\ndocumentId\x12\x19\n\x08\x63hunk_id\x18\x02 \x01(\tR\x07\x63hunkId\x12\x14\n\x05score\x18\x03 \x01(\x01R\x05score\x12\x12\n\x04text\x18\x04 \x01(\tR\x04text\x12\x14\n\x05title\x18\x05 \x01(\tR\x05title\x12\x1d\n\ntitle_path\x18\x06 \x03(\tR\ttitlePath\x12\x12\n\x04page\x18\x07 \x01(\rR\x04page\x12\x12\n\x04line\x18\x08 \x01(\rR\x04line\x12\x1d\n\nsource_uri\x18\t \x01(\tR\tsourceUri\x12\x30\n\x04span\x18\n \x01(\x0b\x32\x1c.anabranch.ingestion.v1.SpanR\x04span\x12\x43\n\x08metadata\x18\x0b \x03(\x0b\x32\'.anabranch.gateway.v1.Hit.MetadataEntryR\x08metadata\x12\x18\n\x07version\x18\x0c \x01(\x04R\x07version\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x86\x02\n\rSearchRequest\x12\x16\n\x06\x63orpus\x18\x01 \x01(\tR\x06\x63orpus\x12\x14\n\x05query\x18\x02 \x01(\tR\x05query\x12\x14\n\x05limit\x18\x03 \x01(\rR\x05limit\x12J\n\x07\x66ilters\x18\x04 \x03(\x0b\x32\x30.anabranch.gateway.v1.SearchRequest.FiltersEntryR\x07\x66ilters\x12\x10\n\x03\x61\x63l\x18\x05 \x03(\tR\x03\x61\x63l\x12\x17\n\x07user_id\x18\x06 \x01(\tR\x06userId\x1a:\n\x0c\x46iltersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x89\x01\n\x0eSearchResponse\x12-\n\x04hits\x18\x01 \x03(\x0b\x32\x19.anabranch.gateway.v1.HitR\x04hits\x12\x1d\n\nvariant_id\x18\x02 \x01(\tR\tvariantId\x12)\n\x10index_generation\x18\x03 \x01(\x04R\x0findexGeneration\"\x14\n\x12ListCorporaRequest\"O\n\x13ListCorporaResponse\x12\x38\n\x07\x63orpora\x18\x01 \x03(\x0b\x32\x1e.anabranch.retrieval.v1.CorpusR\x07\x63orpora\"\xb0\x04\n\x12PutDocumentRequest\x12\x16\n\x06\x63orpus\x18\x01 \x01(\tR\x06\x63orpus\x12\x1f\n\x0b\x64ocument_id\x18\x02 \x01(\tR\ndocumentId\x12\x18\n\x07version\x18\x03 \x01(\x04R\x07version\x12\x14\n\x04text\x18\x04 \x01(\tH\x00R\x04text\x12\x1a\n\x07\x63ontent\x18\x05 \x01(\x0cH\x00R\x07\x63ontent\x12\x12\n\x03uri\x18\x06 \x01(\tH\x00R\x03uri\x12\x14\n\x05title\x18\x07 \x01(\tR\x05title\x12!\n\x0c\x63ontent_type\x18\x08 \x01(\tR\x0b\x63ontentType\x12\x1a\n\x08\x66ilename\x18\t \x01(\tR\x08\x66ilename\x12\x1d\n\nsource_uri\x18\n \x01(\tR\tsourceUri\x12R\n\x08metadata\x18\x0b \x03(\x0b\x32\x36.anabranch.gateway.v1.PutDocumentRequest.MetadataEntryR\x08metadata\x12\x10\n\x03\x61\x63l\x18\x0c \x03(\tR\x03\x61\x63l\x12\x39\n\nchanged_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tchangedAt\x12\'\n\x0fidempotency_key\x18\x0e \x01(\tR\x0eidempotencyKey\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x42\x06\n\x04\x62ody\"0\n\x13PutDocumentResponse\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\tR\x07\x65ventId\"\x93\x01\n\x15\x44\x65leteDocumentRequest\x12\x16\n\x06\x63orpus\x18\x01 \x01(\tR\x06\x63orpus\x12\x1f\n\x0b\x64ocument_id\x18\x02 \x01(\tR\ndocumentId\x12\x18\n\x07version\x18\x03 \x01(\x04R\x07version\x12\'\n\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\"3\n\x16\x44\x65leteDocumentResponse\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\tR\x07\x65ventId\"M\n\x12GetDocumentRequest\x12\x16\n\x06\x63orpus\x18\x01 \x01(\tR\x06\x63orpus\x12\x1f\n\x0b\x64ocument_id\x18\x02 \x01(\tR\ndocumentId\"\xc8\x02\n\x13GetDocumentResponse\x12\x45\n\x06status\x18\x01 \x01(\x0b\x32-.anabranch.ingestion.v1.DocumentStatusChangedR\x06status\x12\x14\n\x05title\x18\x02 \x01(\tR\x05title\x12\x42\n\nprovenance\x18\x03 \x01(\x0b\x32\".anabranch.ingestion.v1.ProvenanceR\nprovenance\x12S\n\x08metadata\x18\x04 \x03(\x0b\x32\x37.anabranch.gateway.v1.GetDocumentResponse.MetadataEntryR\x08metadata\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"O\n\x14WatchDocumentRequest\x12\x16\n\x06\x63orpus\x18\x01 \x01(\tR\x06\x63orpus\x12\x1f\n\x0b\x64ocument_id\x18\x02 \x01(\tR\ndocumentId\"^\n\x15WatchDocumentResponse\x12\x45\n\x06status\x18\x01 \x01(\x0b\x32-.anabranch.ingestion.v1.DocumentStatusChangedR\x06status\"\xbf\x05\n\x13GiveFeedbackRequest\x12\x1b\n\tanswer_id\x18\x01 \x01(\tR\x08\x61nswerId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x34\n\x05thumb\x18\x03 \x01(\x0b\x32\x1c.anabranch.upstream.v1.ThumbH\x00R\x05thumb\x12\x37\n\x06rating\x18\x04 \x01(\x0b\x32\x1d.anabranch.upstream.v1.RatingH\x00R\x06rating\x12\x43\n\ncorrection\x18\x05 \x01(\x0b\x32!.anabranch.upstream.v1.CorrectionH\x00R\ncorrection\x12\x43\n\npreference\x18\x06 \x01(\x0b\x32!.anabranch.upstream.v1.PreferenceH\x00R\npreference\x12\x45\n\x08\x63itation\x18\x07 \x01(\x0b\x32\'.anabranch.upstream.v1.CitationJudgmentH\x00R\x08\x63itation\x12=\n\x08implicit\x18\x08 \x01(\x0b\x32\x1f.anabranch.upstream.v1.ImplicitH\x00R\x08implicit\x12\x37\n\x06review\x18\t \x01(\x0b\x32\x1d.anabranch.upstream.v1.ReviewH\x00R\x06review\x12\x18\n\x07\x63omment\x18\n \x01(\tR\x07\x63omment\x12\x35\n\x08given_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07givenAt\x12\x38\n\x07\x63onsent\x18\x0c \x01(\x0e\x32\x1e.anabranch.upstream.v1.ConsentR\x07\x63onsent\x12\'\n\x0fidempotency_key\x18\r \x01(\tR\x0eidempotencyKeyB\x06\n\x04kind\"k\n\x14GiveFeedbackResponse\x12\x1f\n\x0b\x66\x65\x65\x64\x62\x61\x63k_id\x18\x01 \x01(\tR\nfeedbackId\x12\x1a\n\x08revision\x18\x02 \x01(\x04R\x08revision\x12\x16\n\x06joined\x18\x03 \x01(\x08R\x06joined*\xab\x01\n\x0cGuardVerdict\x12\x1d\n\x19GUARD_VERDICT_UNSPECIFIED\x10\x00\x12\x17\n\x13GUARD_VERDICT_ALLOW\x10\x01\x12\x18\n\x14GUARD_VERDICT_REDACT\x10\x02\x12\x16\n\x12GUARD_VERDICT_FLAG\x10\x03\x12\x17\n\x13GUARD_VERDICT_BLOCK\x10\x04\x12\x18\n\x14GUARD_VERDICT_REVIEW\x10\x05\x32\xbb\x01\n\rAnswerService\x12J\n\x03\x41sk\x12 .anabranch.gateway.v1.AskRequest\x1a!.anabranch.gateway.v1.AskResponse\x12^\n\tAskStream\x12&.anabranch.gateway.v1.AskStreamRequest\x1a\'.anabranch.gateway.v1.AskStreamResponse0\x01\x32\xc8\x01\n\rSearchService\x12S\n\x06Search\x12#.anabranch.gateway.v1.SearchRequest\x1a$.anabranch.gateway.v1.SearchResponse\x12\x62\n\x0bListCorpora\x12(.anabranch.gateway.v1.ListCorporaRequest\x1a).anabranch.gateway.v1.ListCorporaResponse2\xb2\x03\n\x0f\x44ocumentService\x12\x62\n\x0bPutDocument\x12(.anabranch.gateway.v1.PutDocumentRequest\x1a).anabranch.gateway.v1.PutDocumentResponse\x12k\n\x0e\x44\x65leteDocument\x12+.anabranch.gateway.v1.DeleteDocumentRequest\x1a,.anabranch.gateway.v1.DeleteDocumentResponse\x12\x62\n\x0bGetDocument\x12(.anabranch.gateway.v1.GetDocumentRequest\x1a).anabranch.gateway.v1.GetDocumentResponse\x12j\n\rWatchDocument\x12*.anabranch.gateway.v1.WatchDocumentRequest\x1a+.anabranch.gateway.v1.WatchDocumentResponse0\x01\x32x\n\x0f\x46\x65\x65\x64\x62\x61\x63kService\x12\x65\n\x0cGiveFeedback\x12).anabranch.gateway.v1.GiveFeedbackRequest\x1a*.anabranch.gateway.v1.GiveFeedbackResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*anabranch/gateway/v1/gateway_service.proto\x12\x14\x61nabranch.gateway.v1\x1a!anabranch/gateway/v1/events.proto\x1a\x30\x61nabranch/generation/v1/generation_service.proto\x1a$anabranch/guardrails/v1/events.proto\x1a#anabranch/ingestion/v1/events.proto\x1a.anabranch/retrieval/v1/retrieval_service.proto\x1a$anabranch/upstream/v1/feedback.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf6\x03\n\nAskRequest\x12\x16\n\x06\x63orpus\x18\x01 \x01(\tR\x06\x63orpus\x12\x1a\n\x08question\x18\x02 \x01(\tR\x08question\x12\x37\n\x07history\x18\x03 \x03(\x0b\x32\x1d.anabranch.generation.v1.TurnR\x07history\x12\x1d\n\nsession_id\x18\x04 \x01(\tR\tsessionId\x12\x17\n\x07user_id\x18\x05 \x01(\tR\x06userId\x12G\n\x07\x66ilters\x18\x06 \x03(\x0b\x32-.anabranch.gateway.v1.AskRequest.FiltersEntryR\x07\x66ilters\x12\x10\n\x03\x61\x63l\x18\x07 \x03(\tR\x03\x61\x63l\x12\x1d\n\nmax_tokens\x18\x08 \x01(\rR\tmaxTokens\x12\x35\n\tvariables\x18\t \x01(\x0b\x32\x17.google.protobuf.StructR\tvariables\x12@\n\x0fresponse_schema\x18\n \x01(\x0b\x32\x17.google.protobuf.StructR\x0eresponseSchema\x12\x14\n\x05\x66resh\x18\x0b \x01(\x08R\x05\x66resh\x1a:\n\x0c\x46iltersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x9d\x04\n\x0b\x41skResponse\x12\x1b\n\tanswer_id\x18\x01 \x01(\tR\x08\x61nswerId\x12\x12\n\x04text\x18\x02 \x01(\tR\x04text\x12\x1c\n\tabstained\x18\x03 \x01(\x08R\tabstained\x12?\n\tcitations\x18\x04 \x03(\x0b\x32!.anabranch.generation.v1.CitationR\tcitations\x12\x1d\n\nvariant_id\x18\x05 \x01(\tR\tvariantId\x12!\n\x0csearch_query\x18\x06 \x01(\tR\x0bsearchQuery\x12\x34\n\x05usage\x18\x07 \x01(\x0b\x32\x1e.anabranch.generation.v1.UsageR\x05usage\x12\x37\n\x07timings\x18\x08 \x01(\x0b\x32\x1d.anabranch.gateway.v1.TimingsR\x07timings\x12J\n\rfinish_reason\x18\t \x01(\x0e\x32%.anabranch.generation.v1.FinishReasonR\x0c\x66inishReason\x12\x33\n\x06guards\x18\n \x03(\x0b\x32\x1b.anabranch.gateway.v1.GuardR\x06guards\x12\x16\n\x06\x63\x61\x63hed\x18\x0b \x01(\x08R\x06\x63\x61\x63hed\x12$\n\x0b\x63ost_micros\x18\x0c \x01(\x04H\x00R\ncostMicros\x88\x01\x01\x42\x0e\n\x0c_cost_micros\"F\n\x10\x41skStreamRequest\x12\x32\n\x03\x61sk\x18\x01 \x01(\x0b\x32 .anabranch.gateway.v1.AskRequestR\x03\x61sk\"\xc0\x02\n\x11\x41skStreamResponse\x12\x39\n\x07started\x18\x01 \x01(\x0b\x32\x1d.anabranch.gateway.v1.StartedH\x00R\x07started\x12?\n\tretrieved\x18\x02 \x01(\x0b\x32\x1f.anabranch.gateway.v1.RetrievedH\x00R\tretrieved\x12\x33\n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32\x1b.anabranch.gateway.v1.DeltaH\x00R\x05\x64\x65lta\x12\x33\n\x05guard\x18\x04 \x01(\x0b\x32\x1b.anabranch.gateway.v1.GuardH\x00R\x05guard\x12<\n\x08\x66inished\x18\x05 \x01(\x0b\x32\x1e.anabranch.gateway.v1.FinishedH\x00R\x08\x66inishedB\x07\n\x05\x65vent\"E\n\x07Started\x12\x1b\n\tanswer_id\x18\x01 \x01(\tR\x08\x61nswerId\x12\x1d\n\nvariant_id\x18\x02 \x01(\tR\tvariantId\"]\n\tRetrieved\x12!\n\x0csearch_query\x18\x01 \x01(\tR\x0bsearchQuery\x12-\n\x04hits\x18\x02 \x03(\x0b\x32\x19.anabranch.gateway.v1.HitR\x04hits\"\x1b\n\x05\x44\x65lta\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\"\xa9\x01\n\x05Guard\x12<\n\x07verdict\x18\x01 \x01(\x0e\x32\".anabranch.gateway.v1.GuardVerdictR\x07verdict\x12\x14\n\x05\x63heck\x18\x02 \x01(\tR\x05\x63heck\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12\x34\n\x05stage\x18\x04 \x01(\x0e\x32\x1e.anabranch.guardrails.v1.StageR\x05stage\"\x84\x02\n\x10\x43heckTextRequest\x12\x16\n\x06\x63orpus\x18\x01 \x01(\tR\x06\x63orpus\x12\x34\n\x05stage\x18\x02 \x01(\x0e\x32\x1e.anabranch.guardrails.v1.StageR\x05stage\x12\x12\n\x04text\x18\x03 \x01(\tR\x04text\x12\x1a\n\x08question\x18\x04 \x01(\tR\x08question\x12\x14\n\x05turns\x18\x05 \x03(\tR\x05turns\x12\x1a\n\x08passages\x18\x06 \x03(\tR\x08passages\x12@\n\x0fresponse_schema\x18\x07 \x01(\x0b\x32\x17.google.protobuf.StructR\x0eresponseSchema\"\x88\x02\n\x11\x43heckTextResponse\x12:\n\x07verdict\x18\x01 \x01(\x0e\x32 .anabranch.guardrails.v1.VerdictR\x07verdict\x12>\n\x07results\x18\x02 \x03(\x0b\x32$.anabranch.guardrails.v1.CheckResultR\x07results\x12\x12\n\x04text\x18\x03 \x01(\tR\x04text\x12%\n\x0epolicy_version\x18\x04 \x01(\tR\rpolicyVersion\x12<\n\x08passages\x18\x05 \x03(\x0e\x32 .anabranch.guardrails.v1.VerdictR\x08passages\"\xf2\x02\n\x08\x46inished\x12\x34\n\x05usage\x18\x01 \x01(\x0b\x32\x1e.anabranch.generation.v1.UsageR\x05usage\x12\x37\n\x07timings\x18\x02 \x01(\x0b\x32\x1d.anabranch.gateway.v1.TimingsR\x07timings\x12\x1c\n\tabstained\x18\x03 \x01(\x08R\tabstained\x12?\n\tcitations\x18\x04 \x03(\x0b\x32!.anabranch.generation.v1.CitationR\tcitations\x12J\n\rfinish_reason\x18\x05 \x01(\x0e\x32%.anabranch.generation.v1.FinishReasonR\x0c\x66inishReason\x12\x16\n\x06\x63\x61\x63hed\x18\x06 \x01(\x08R\x06\x63\x61\x63hed\x12$\n\x0b\x63ost_micros\x18\x07 \x01(\x04H\x00R\ncostMicros\x88\x01\x01\x42\x0e\n\x0c_cost_micros\"\xb5\x03\n\x03Hit\x12\x1f\n\x0b\x64ocument_id\x18\x01 \x01(\tR\ndocumentId\x12\x19\n\x08\x63hunk_id\x18\x02 \x01(\tR\x07\x63hunkId\x12\x14\n\x05score\x18\x03 \x01(\x01R\x05score\x12\x12\n\x04text\x18\x04 \x01(\tR\x04text\x12\x14\n\x05title\x18\x05 \x01(\tR\x05title\x12\x1d\n\ntitle_path\x18\x06 \x03(\tR\ttitlePath\x12\x12\n\x04page\x18\x07 \x01(\rR\x04page\x12\x12\n\x04line\x18\x08 \x01(\rR\x04line\x12\x1d\n\nsource_uri\x18\t \x01(\tR\tsourceUri\x12\x30\n\x04span\x18\n \x01(\x0b\x32\x1c.anabranch.ingestion.v1.SpanR\x04span\x12\x43\n\x08metadata\x18\x0b \x03(\x0b\x32\'.anabranch.gateway.v1.Hit.MetadataEntryR\x08metadata\x12\x18\n\x07version\x18\x0c \x01(\x04R\x07version\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x86\x02\n\rSearchRequest\x12\x16\n\x06\x63orpus\x18\x01 \x01(\tR\x06\x63orpus\x12\x14\n\x05query\x18\x02 \x01(\tR\x05query\x12\x14\n\x05limit\x18\x03 \x01(\rR\x05limit\x12J\n\x07\x66ilters\x18\x04 \x03(\x0b\x32\x30.anabranch.gateway.v1.SearchRequest.FiltersEntryR\x07\x66ilters\x12\x10\n\x03\x61\x63l\x18\x05 \x03(\tR\x03\x61\x63l\x12\x17\n\x07user_id\x18\x06 \x01(\tR\x06userId\x1a:\n\x0c\x46iltersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x89\x01\n\x0eSearchResponse\x12-\n\x04hits\x18\x01 \x03(\x0b\x32\x19.anabranch.gateway.v1.HitR\x04hits\x12\x1d\n\nvariant_id\x18\x02 \x01(\tR\tvariantId\x12)\n\x10index_generation\x18\x03 \x01(\x04R\x0findexGeneration\"\x14\n\x12ListCorporaRequest\"O\n\x13ListCorporaResponse\x12\x38\n\x07\x63orpora\x18\x01 \x03(\x0b\x32\x1e.anabranch.retrieval.v1.CorpusR\x07\x63orpora\"\xb0\x04\n\x12PutDocumentRequest\x12\x16\n\x06\x63orpus\x18\x01 \x01(\tR\x06\x63orpus\x12\x1f\n\x0b\x64ocument_id\x18\x02 \x01(\tR\ndocumentId\x12\x18\n\x07version\x18\x03 \x01(\x04R\x07version\x12\x14\n\x04text\x18\x04 \x01(\tH\x00R\x04text\x12\x1a\n\x07\x63ontent\x18\x05 \x01(\x0cH\x00R\x07\x63ontent\x12\x12\n\x03uri\x18\x06 \x01(\tH\x00R\x03uri\x12\x14\n\x05title\x18\x07 \x01(\tR\x05title\x12!\n\x0c\x63ontent_type\x18\x08 \x01(\tR\x0b\x63ontentType\x12\x1a\n\x08\x66ilename\x18\t \x01(\tR\x08\x66ilename\x12\x1d\n\nsource_uri\x18\n \x01(\tR\tsourceUri\x12R\n\x08metadata\x18\x0b \x03(\x0b\x32\x36.anabranch.gateway.v1.PutDocumentRequest.MetadataEntryR\x08metadata\x12\x10\n\x03\x61\x63l\x18\x0c \x03(\tR\x03\x61\x63l\x12\x39\n\nchanged_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tchangedAt\x12\'\n\x0fidempotency_key\x18\x0e \x01(\tR\x0eidempotencyKey\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x42\x06\n\x04\x62ody\"0\n\x13PutDocumentResponse\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\tR\x07\x65ventId\"\x93\x01\n\x15\x44\x65leteDocumentRequest\x12\x16\n\x06\x63orpus\x18\x01 \x01(\tR\x06\x63orpus\x12\x1f\n\x0b\x64ocument_id\x18\x02 \x01(\tR\ndocumentId\x12\x18\n\x07version\x18\x03 \x01(\x04R\x07version\x12\'\n\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\"3\n\x16\x44\x65leteDocumentResponse\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\tR\x07\x65ventId\"M\n\x12GetDocumentRequest\x12\x16\n\x06\x63orpus\x18\x01 \x01(\tR\x06\x63orpus\x12\x1f\n\x0b\x64ocument_id\x18\x02 \x01(\tR\ndocumentId\"\xc8\x02\n\x13GetDocumentResponse\x12\x45\n\x06status\x18\x01 \x01(\x0b\x32-.anabranch.ingestion.v1.DocumentStatusChangedR\x06status\x12\x14\n\x05title\x18\x02 \x01(\tR\x05title\x12\x42\n\nprovenance\x18\x03 \x01(\x0b\x32\".anabranch.ingestion.v1.ProvenanceR\nprovenance\x12S\n\x08metadata\x18\x04 \x03(\x0b\x32\x37.anabranch.gateway.v1.GetDocumentResponse.MetadataEntryR\x08metadata\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"O\n\x14WatchDocumentRequest\x12\x16\n\x06\x63orpus\x18\x01 \x01(\tR\x06\x63orpus\x12\x1f\n\x0b\x64ocument_id\x18\x02 \x01(\tR\ndocumentId\"^\n\x15WatchDocumentResponse\x12\x45\n\x06status\x18\x01 \x01(\x0b\x32-.anabranch.ingestion.v1.DocumentStatusChangedR\x06status\"\xbf\x05\n\x13GiveFeedbackRequest\x12\x1b\n\tanswer_id\x18\x01 \x01(\tR\x08\x61nswerId\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x34\n\x05thumb\x18\x03 \x01(\x0b\x32\x1c.anabranch.upstream.v1.ThumbH\x00R\x05thumb\x12\x37\n\x06rating\x18\x04 \x01(\x0b\x32\x1d.anabranch.upstream.v1.RatingH\x00R\x06rating\x12\x43\n\ncorrection\x18\x05 \x01(\x0b\x32!.anabranch.upstream.v1.CorrectionH\x00R\ncorrection\x12\x43\n\npreference\x18\x06 \x01(\x0b\x32!.anabranch.upstream.v1.PreferenceH\x00R\npreference\x12\x45\n\x08\x63itation\x18\x07 \x01(\x0b\x32\'.anabranch.upstream.v1.CitationJudgmentH\x00R\x08\x63itation\x12=\n\x08implicit\x18\x08 \x01(\x0b\x32\x1f.anabranch.upstream.v1.ImplicitH\x00R\x08implicit\x12\x37\n\x06review\x18\t \x01(\x0b\x32\x1d.anabranch.upstream.v1.ReviewH\x00R\x06review\x12\x18\n\x07\x63omment\x18\n \x01(\tR\x07\x63omment\x12\x35\n\x08given_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07givenAt\x12\x38\n\x07\x63onsent\x18\x0c \x01(\x0e\x32\x1e.anabranch.upstream.v1.ConsentR\x07\x63onsent\x12\'\n\x0fidempotency_key\x18\r \x01(\tR\x0eidempotencyKeyB\x06\n\x04kind\"k\n\x14GiveFeedbackResponse\x12\x1f\n\x0b\x66\x65\x65\x64\x62\x61\x63k_id\x18\x01 \x01(\tR\nfeedbackId\x12\x1a\n\x08revision\x18\x02 \x01(\x04R\x08revision\x12\x16\n\x06joined\x18\x03 \x01(\x08R\x06joined*\xab\x01\n\x0cGuardVerdict\x12\x1d\n\x19GUARD_VERDICT_UNSPECIFIED\x10\x00\x12\x17\n\x13GUARD_VERDICT_ALLOW\x10\x01\x12\x18\n\x14GUARD_VERDICT_REDACT\x10\x02\x12\x16\n\x12GUARD_VERDICT_FLAG\x10\x03\x12\x17\n\x13GUARD_VERDICT_BLOCK\x10\x04\x12\x18\n\x14GUARD_VERDICT_REVIEW\x10\x05\x32\xbb\x01\n\rAnswerService\x12J\n\x03\x41sk\x12 .anabranch.gateway.v1.AskRequest\x1a!.anabranch.gateway.v1.AskResponse\x12^\n\tAskStream\x12&.anabranch.gateway.v1.AskStreamRequest\x1a\'.anabranch.gateway.v1.AskStreamResponse0\x01\x32l\n\x0cGuardService\x12\\\n\tCheckText\x12&.anabranch.gateway.v1.CheckTextRequest\x1a\'.anabranch.gateway.v1.CheckTextResponse2\xc8\x01\n\rSearchService\x12S\n\x06Search\x12#.anabranch.gateway.v1.SearchRequest\x1a$.anabranch.gateway.v1.SearchResponse\x12\x62\n\x0bListCorpora\x12(.anabranch.gateway.v1.ListCorporaRequest\x1a).anabranch.gateway.v1.ListCorporaResponse2\xb2\x03\n\x0f\x44ocumentService\x12\x62\n\x0bPutDocument\x12(.anabranch.gateway.v1.PutDocumentRequest\x1a).anabranch.gateway.v1.PutDocumentResponse\x12k\n\x0e\x44\x65leteDocument\x12+.anabranch.gateway.v1.DeleteDocumentRequest\x1a,.anabranch.gateway.v1.DeleteDocumentResponse\x12\x62\n\x0bGetDocument\x12(.anabranch.gateway.v1.GetDocumentRequest\x1a).anabranch.gateway.v1.GetDocumentResponse\x12j\n\rWatchDocument\x12*.anabranch.gateway.v1.WatchDocumentRequest\x1a+.anabranch.gateway.v1.WatchDocumentResponse0\x01\x32x\n\x0f\x46\x65\x65\x64\x62\x61\x63kService\x12\x65\n\x0cGiveFeedback\x12).anabranch.gateway.v1.GiveFeedbackRequest\x1a*.anabranch.gateway.v1.GiveFeedbackResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,72 +49,78 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUTDOCUMENTREQUEST_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_GETDOCUMENTRESPONSE_METADATAENTRY']._loaded_options = None
   _globals['_GETDOCUMENTRESPONSE_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_GUARDVERDICT']._serialized_start=5253
-  _globals['_GUARDVERDICT']._serialized_end=5424
-  _globals['_ASKREQUEST']._serialized_start=310
-  _globals['_ASKREQUEST']._serialized_end=669
-  _globals['_ASKREQUEST_FILTERSENTRY']._serialized_start=611
-  _globals['_ASKREQUEST_FILTERSENTRY']._serialized_end=669
-  _globals['_ASKRESPONSE']._serialized_start=672
-  _globals['_ASKRESPONSE']._serialized_end=1082
-  _globals['_ASKSTREAMREQUEST']._serialized_start=1084
-  _globals['_ASKSTREAMREQUEST']._serialized_end=1154
-  _globals['_ASKSTREAMRESPONSE']._serialized_start=1157
-  _globals['_ASKSTREAMRESPONSE']._serialized_end=1477
-  _globals['_STARTED']._serialized_start=1479
-  _globals['_STARTED']._serialized_end=1548
-  _globals['_RETRIEVED']._serialized_start=1550
-  _globals['_RETRIEVED']._serialized_end=1643
-  _globals['_DELTA']._serialized_start=1645
-  _globals['_DELTA']._serialized_end=1672
-  _globals['_GUARD']._serialized_start=1674
-  _globals['_GUARD']._serialized_end=1789
-  _globals['_FINISHED']._serialized_start=1792
-  _globals['_FINISHED']._serialized_end=2084
-  _globals['_HIT']._serialized_start=2087
-  _globals['_HIT']._serialized_end=2524
-  _globals['_HIT_METADATAENTRY']._serialized_start=2465
-  _globals['_HIT_METADATAENTRY']._serialized_end=2524
-  _globals['_SEARCHREQUEST']._serialized_start=2527
-  _globals['_SEARCHREQUEST']._serialized_end=2789
-  _globals['_SEARCHREQUEST_FILTERSENTRY']._serialized_start=611
-  _globals['_SEARCHREQUEST_FILTERSENTRY']._serialized_end=669
-  _globals['_SEARCHRESPONSE']._serialized_start=2792
-  _globals['_SEARCHRESPONSE']._serialized_end=2929
-  _globals['_LISTCORPORAREQUEST']._serialized_start=2931
-  _globals['_LISTCORPORAREQUEST']._serialized_end=2951
-  _globals['_LISTCORPORARESPONSE']._serialized_start=2953
-  _globals['_LISTCORPORARESPONSE']._serialized_end=3032
-  _globals['_PUTDOCUMENTREQUEST']._serialized_start=3035
-  _globals['_PUTDOCUMENTREQUEST']._serialized_end=3595
-  _globals['_PUTDOCUMENTREQUEST_METADATAENTRY']._serialized_start=2465
-  _globals['_PUTDOCUMENTREQUEST_METADATAENTRY']._serialized_end=2524
-  _globals['_PUTDOCUMENTRESPONSE']._serialized_start=3597
-  _globals['_PUTDOCUMENTRESPONSE']._serialized_end=3645
-  _globals['_DELETEDOCUMENTREQUEST']._serialized_start=3648
-  _globals['_DELETEDOCUMENTREQUEST']._serialized_end=3795
-  _globals['_DELETEDOCUMENTRESPONSE']._serialized_start=3797
-  _globals['_DELETEDOCUMENTRESPONSE']._serialized_end=3848
-  _globals['_GETDOCUMENTREQUEST']._serialized_start=3850
-  _globals['_GETDOCUMENTREQUEST']._serialized_end=3927
-  _globals['_GETDOCUMENTRESPONSE']._serialized_start=3930
-  _globals['_GETDOCUMENTRESPONSE']._serialized_end=4258
-  _globals['_GETDOCUMENTRESPONSE_METADATAENTRY']._serialized_start=2465
-  _globals['_GETDOCUMENTRESPONSE_METADATAENTRY']._serialized_end=2524
-  _globals['_WATCHDOCUMENTREQUEST']._serialized_start=4260
-  _globals['_WATCHDOCUMENTREQUEST']._serialized_end=4339
-  _globals['_WATCHDOCUMENTRESPONSE']._serialized_start=4341
-  _globals['_WATCHDOCUMENTRESPONSE']._serialized_end=4435
-  _globals['_GIVEFEEDBACKREQUEST']._serialized_start=4438
-  _globals['_GIVEFEEDBACKREQUEST']._serialized_end=5141
-  _globals['_GIVEFEEDBACKRESPONSE']._serialized_start=5143
-  _globals['_GIVEFEEDBACKRESPONSE']._serialized_end=5250
-  _globals['_ANSWERSERVICE']._serialized_start=5427
-  _globals['_ANSWERSERVICE']._serialized_end=5614
-  _globals['_SEARCHSERVICE']._serialized_start=5617
-  _globals['_SEARCHSERVICE']._serialized_end=5817
-  _globals['_DOCUMENTSERVICE']._serialized_start=5820
-  _globals['_DOCUMENTSERVICE']._serialized_end=6254
-  _globals['_FEEDBACKSERVICE']._serialized_start=6256
-  _globals['_FEEDBACKSERVICE']._serialized_end=6376
+  _globals['_GUARDVERDICT']._serialized_start=6258
+  _globals['_GUARDVERDICT']._serialized_end=6429
+  _globals['_ASKREQUEST']._serialized_start=378
+  _globals['_ASKREQUEST']._serialized_end=880
+  _globals['_ASKREQUEST_FILTERSENTRY']._serialized_start=822
+  _globals['_ASKREQUEST_FILTERSENTRY']._serialized_end=880
+  _globals['_ASKRESPONSE']._serialized_start=883
+  _globals['_ASKRESPONSE']._serialized_end=1424
+  _globals['_ASKSTREAMREQUEST']._serialized_start=1426
+  _globals['_ASKSTREAMREQUEST']._serialized_end=1496
+  _globals['_ASKSTREAMRESPONSE']._serialized_start=1499
+  _globals['_ASKSTREAMRESPONSE']._serialized_end=1819
+  _globals['_STARTED']._serialized_start=1821
+  _globals['_STARTED']._serialized_end=1890
+  _globals['_RETRIEVED']._serialized_start=1892
+  _globals['_RETRIEVED']._serialized_end=1985
+  _globals['_DELTA']._serialized_start=1987
+  _globals['_DELTA']._serialized_end=2014
+  _globals['_GUARD']._serialized_start=2017
+  _globals['_GUARD']._serialized_end=2186
+  _globals['_CHECKTEXTREQUEST']._serialized_start=2189
+  _globals['_CHECKTEXTREQUEST']._serialized_end=2449
+  _globals['_CHECKTEXTRESPONSE']._serialized_start=2452
+  _globals['_CHECKTEXTRESPONSE']._serialized_end=2716
+  _globals['_FINISHED']._serialized_start=2719
+  _globals['_FINISHED']._serialized_end=3089
+  _globals['_HIT']._serialized_start=3092
+  _globals['_HIT']._serialized_end=3529
+  _globals['_HIT_METADATAENTRY']._serialized_start=3470
+  _globals['_HIT_METADATAENTRY']._serialized_end=3529
+  _globals['_SEARCHREQUEST']._serialized_start=3532
+  _globals['_SEARCHREQUEST']._serialized_end=3794
+  _globals['_SEARCHREQUEST_FILTERSENTRY']._serialized_start=822
+  _globals['_SEARCHREQUEST_FILTERSENTRY']._serialized_end=880
+  _globals['_SEARCHRESPONSE']._serialized_start=3797
+  _globals['_SEARCHRESPONSE']._serialized_end=3934
+  _globals['_LISTCORPORAREQUEST']._serialized_start=3936
+  _globals['_LISTCORPORAREQUEST']._serialized_end=3956
+  _globals['_LISTCORPORARESPONSE']._serialized_start=3958
+  _globals['_LISTCORPORARESPONSE']._serialized_end=4037
+  _globals['_PUTDOCUMENTREQUEST']._serialized_start=4040
+  _globals['_PUTDOCUMENTREQUEST']._serialized_end=4600
+  _globals['_PUTDOCUMENTREQUEST_METADATAENTRY']._serialized_start=3470
+  _globals['_PUTDOCUMENTREQUEST_METADATAENTRY']._serialized_end=3529
+  _globals['_PUTDOCUMENTRESPONSE']._serialized_start=4602
+  _globals['_PUTDOCUMENTRESPONSE']._serialized_end=4650
+  _globals['_DELETEDOCUMENTREQUEST']._serialized_start=4653
+  _globals['_DELETEDOCUMENTREQUEST']._serialized_end=4800
+  _globals['_DELETEDOCUMENTRESPONSE']._serialized_start=4802
+  _globals['_DELETEDOCUMENTRESPONSE']._serialized_end=4853
+  _globals['_GETDOCUMENTREQUEST']._serialized_start=4855
+  _globals['_GETDOCUMENTREQUEST']._serialized_end=4932
+  _globals['_GETDOCUMENTRESPONSE']._serialized_start=4935
+  _globals['_GETDOCUMENTRESPONSE']._serialized_end=5263
+  _globals['_GETDOCUMENTRESPONSE_METADATAENTRY']._serialized_start=3470
+  _globals['_GETDOCUMENTRESPONSE_METADATAENTRY']._serialized_end=3529
+  _globals['_WATCHDOCUMENTREQUEST']._serialized_start=5265
+  _globals['_WATCHDOCUMENTREQUEST']._serialized_end=5344
+  _globals['_WATCHDOCUMENTRESPONSE']._serialized_start=5346
+  _globals['_WATCHDOCUMENTRESPONSE']._serialized_end=5440
+  _globals['_GIVEFEEDBACKREQUEST']._serialized_start=5443
+  _globals['_GIVEFEEDBACKREQUEST']._serialized_end=6146
+  _globals['_GIVEFEEDBACKRESPONSE']._serialized_start=6148
+  _globals['_GIVEFEEDBACKRESPONSE']._serialized_end=6255
+  _globals['_ANSWERSERVICE']._serialized_start=6432
+  _globals['_ANSWERSERVICE']._serialized_end=6619
+  _globals['_GUARDSERVICE']._serialized_start=6621
+  _globals['_GUARDSERVICE']._serialized_end=6729
+  _globals['_SEARCHSERVICE']._serialized_start=6732
+  _globals['_SEARCHSERVICE']._serialized_end=6932
+  _globals['_DOCUMENTSERVICE']._serialized_start=6935
+  _globals['_DOCUMENTSERVICE']._serialized_end=7369
+  _globals['_FEEDBACKSERVICE']._serialized_start=7371
+  _globals['_FEEDBACKSERVICE']._serialized_end=7491
 # @@protoc_insertion_point(module_scope)

@@ -7,12 +7,14 @@ from the key alone. Errors carry google.rpc details: BadRequest names the field 
 
 from anabranch.gateway.v1 import events_pb2 as _events_pb2
 from anabranch.generation.v1 import generation_service_pb2 as _generation_service_pb2
-from anabranch.ingestion.v1 import events_pb2 as _events_pb2_1
+from anabranch.guardrails.v1 import events_pb2 as _events_pb2_1
+from anabranch.ingestion.v1 import events_pb2 as _events_pb2_2
 from anabranch.retrieval.v1 import retrieval_service_pb2 as _retrieval_service_pb2
 from anabranch.upstream.v1 import feedback_pb2 as _feedback_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -85,6 +87,9 @@ class AskRequest(_message.Message):
     FILTERS_FIELD_NUMBER: _builtins.int
     ACL_FIELD_NUMBER: _builtins.int
     MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    VARIABLES_FIELD_NUMBER: _builtins.int
+    RESPONSE_SCHEMA_FIELD_NUMBER: _builtins.int
+    FRESH_FIELD_NUMBER: _builtins.int
     corpus: _builtins.str
     question: _builtins.str
     """1 to 4,096 characters."""
@@ -94,6 +99,8 @@ class AskRequest(_message.Message):
     """The app's name for the person asking, up to 128 characters. Keeps a person in one variant."""
     max_tokens: _builtins.int
     """Tokens of the answer; 0: the variant's. May only lower it."""
+    fresh: _builtins.bool
+    """A fresh answer, whatever the answer cache holds."""
     @_builtins.property
     def history(self) -> _containers.RepeatedCompositeFieldContainer[_generation_service_pb2.Turn]:
         """Earlier turns, oldest first, at most 50. May not be combined with `session_id`."""
@@ -106,6 +113,14 @@ class AskRequest(_message.Message):
     def acl(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Labels of the reader; must be among the key's. Empty: all of the key's."""
 
+    @_builtins.property
+    def variables(self) -> _struct_pb2.Struct:
+        """The prompt's own variables, by name; at most 64 KiB in all."""
+
+    @_builtins.property
+    def response_schema(self) -> _struct_pb2.Struct:
+        """The answer is to be JSON of this schema; unset: text."""
+
     def __init__(
         self,
         *,
@@ -117,10 +132,13 @@ class AskRequest(_message.Message):
         filters: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         acl: _abc.Iterable[_builtins.str] | None = ...,
         max_tokens: _builtins.int = ...,
+        variables: _struct_pb2.Struct | None = ...,
+        response_schema: _struct_pb2.Struct | None = ...,
+        fresh: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["response_schema", b"response_schema", "variables", b"variables"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acl", b"acl", "corpus", b"corpus", "filters", b"filters", "history", b"history", "max_tokens", b"max_tokens", "question", b"question", "session_id", b"session_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acl", b"acl", "corpus", b"corpus", "filters", b"filters", "fresh", b"fresh", "history", b"history", "max_tokens", b"max_tokens", "question", b"question", "response_schema", b"response_schema", "session_id", b"session_id", "user_id", b"user_id", "variables", b"variables"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -141,6 +159,9 @@ class AskResponse(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
     FINISH_REASON_FIELD_NUMBER: _builtins.int
+    GUARDS_FIELD_NUMBER: _builtins.int
+    CACHED_FIELD_NUMBER: _builtins.int
+    COST_MICROS_FIELD_NUMBER: _builtins.int
     answer_id: _builtins.str
     text: _builtins.str
     abstained: _builtins.bool
@@ -148,12 +169,20 @@ class AskResponse(_message.Message):
     search_query: _builtins.str
     """What was asked of the index, after condensing."""
     finish_reason: _generation_service_pb2.FinishReason.ValueType
+    cached: _builtins.bool
+    """The answer was given before, to the same or nearly the same question."""
+    cost_micros: _builtins.int
+    """What the answer cost, in millionths of a US dollar; unset: not known."""
     @_builtins.property
     def citations(self) -> _containers.RepeatedCompositeFieldContainer[_generation_service_pb2.Citation]: ...
     @_builtins.property
     def usage(self) -> _generation_service_pb2.Usage: ...
     @_builtins.property
     def timings(self) -> _events_pb2.Timings: ...
+    @_builtins.property
+    def guards(self) -> _containers.RepeatedCompositeFieldContainer[Global___Guard]:
+        """Verdicts other than ALLOW. After BLOCK `text` is a sentence for the person asking."""
+
     def __init__(
         self,
         *,
@@ -166,12 +195,17 @@ class AskResponse(_message.Message):
         usage: _generation_service_pb2.Usage | None = ...,
         timings: _events_pb2.Timings | None = ...,
         finish_reason: _generation_service_pb2.FinishReason.ValueType = ...,
+        guards: _abc.Iterable[Global___Guard] | None = ...,
+        cached: _builtins.bool = ...,
+        cost_micros: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "cost_micros", b"cost_micros", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstained", b"abstained", "answer_id", b"answer_id", "citations", b"citations", "finish_reason", b"finish_reason", "search_query", b"search_query", "text", b"text", "timings", b"timings", "usage", b"usage", "variant_id", b"variant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "abstained", b"abstained", "answer_id", b"answer_id", "cached", b"cached", "citations", b"citations", "cost_micros", b"cost_micros", "finish_reason", b"finish_reason", "guards", b"guards", "search_query", b"search_query", "text", b"text", "timings", b"timings", "usage", b"usage", "variant_id", b"variant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cost_micros: _TypeAlias = _typing.Literal["cost_micros"]  # noqa: Y015
+    _WhichOneofArgType__cost_micros: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_micros) -> _WhichOneofReturnType__cost_micros | None: ...
 
 Global___AskResponse: _TypeAlias = AskResponse  # noqa: Y015
 
@@ -316,23 +350,112 @@ class Guard(_message.Message):
     VERDICT_FIELD_NUMBER: _builtins.int
     CHECK_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
     verdict: Global___GuardVerdict.ValueType
     check: _builtins.str
     reason: _builtins.str
+    stage: _events_pb2_1.Stage.ValueType
     def __init__(
         self,
         *,
         verdict: Global___GuardVerdict.ValueType = ...,
         check: _builtins.str = ...,
         reason: _builtins.str = ...,
+        stage: _events_pb2_1.Stage.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "reason", b"reason", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "reason", b"reason", "stage", b"stage", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Guard: _TypeAlias = Guard  # noqa: Y015
+
+@_typing.final
+class CheckTextRequest(_message.Message):
+    """CheckTextRequest is one text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CORPUS_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    TURNS_FIELD_NUMBER: _builtins.int
+    PASSAGES_FIELD_NUMBER: _builtins.int
+    RESPONSE_SCHEMA_FIELD_NUMBER: _builtins.int
+    corpus: _builtins.str
+    """Whose policy holds, with the tenant's; empty: the tenant's."""
+    stage: _events_pb2_1.Stage.ValueType
+    text: _builtins.str
+    question: _builtins.str
+    """OUTPUT and CONTEXT: what the person asked."""
+    @_builtins.property
+    def turns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The person's turns before, oldest first, at most 50."""
+
+    @_builtins.property
+    def passages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """CONTEXT: what is checked. OUTPUT: what the text was drawn from. At most 100."""
+
+    @_builtins.property
+    def response_schema(self) -> _struct_pb2.Struct: ...
+    def __init__(
+        self,
+        *,
+        corpus: _builtins.str = ...,
+        stage: _events_pb2_1.Stage.ValueType = ...,
+        text: _builtins.str = ...,
+        question: _builtins.str = ...,
+        turns: _abc.Iterable[_builtins.str] | None = ...,
+        passages: _abc.Iterable[_builtins.str] | None = ...,
+        response_schema: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["response_schema", b"response_schema"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["corpus", b"corpus", "passages", b"passages", "question", b"question", "response_schema", b"response_schema", "stage", b"stage", "text", b"text", "turns", b"turns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckTextRequest: _TypeAlias = CheckTextRequest  # noqa: Y015
+
+@_typing.final
+class CheckTextResponse(_message.Message):
+    """CheckTextResponse is what the policy says."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERDICT_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    PASSAGES_FIELD_NUMBER: _builtins.int
+    verdict: _events_pb2_1.Verdict.ValueType
+    text: _builtins.str
+    """The text to go on with; empty when blocked."""
+    policy_version: _builtins.str
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[_events_pb2_1.CheckResult]: ...
+    @_builtins.property
+    def passages(self) -> _containers.RepeatedScalarFieldContainer[_events_pb2_1.Verdict.ValueType]:
+        """CONTEXT: verdict on each passage."""
+
+    def __init__(
+        self,
+        *,
+        verdict: _events_pb2_1.Verdict.ValueType = ...,
+        results: _abc.Iterable[_events_pb2_1.CheckResult] | None = ...,
+        text: _builtins.str = ...,
+        policy_version: _builtins.str = ...,
+        passages: _abc.Iterable[_events_pb2_1.Verdict.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["passages", b"passages", "policy_version", b"policy_version", "results", b"results", "text", b"text", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckTextResponse: _TypeAlias = CheckTextResponse  # noqa: Y015
 
 @_typing.final
 class Finished(_message.Message):
@@ -345,8 +468,13 @@ class Finished(_message.Message):
     ABSTAINED_FIELD_NUMBER: _builtins.int
     CITATIONS_FIELD_NUMBER: _builtins.int
     FINISH_REASON_FIELD_NUMBER: _builtins.int
+    CACHED_FIELD_NUMBER: _builtins.int
+    COST_MICROS_FIELD_NUMBER: _builtins.int
     abstained: _builtins.bool
     finish_reason: _generation_service_pb2.FinishReason.ValueType
+    cached: _builtins.bool
+    """As in AskResponse."""
+    cost_micros: _builtins.int
     @_builtins.property
     def usage(self) -> _generation_service_pb2.Usage: ...
     @_builtins.property
@@ -361,12 +489,16 @@ class Finished(_message.Message):
         abstained: _builtins.bool = ...,
         citations: _abc.Iterable[_generation_service_pb2.Citation] | None = ...,
         finish_reason: _generation_service_pb2.FinishReason.ValueType = ...,
+        cached: _builtins.bool = ...,
+        cost_micros: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "cost_micros", b"cost_micros", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstained", b"abstained", "citations", b"citations", "finish_reason", b"finish_reason", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "abstained", b"abstained", "cached", b"cached", "citations", b"citations", "cost_micros", b"cost_micros", "finish_reason", b"finish_reason", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cost_micros: _TypeAlias = _typing.Literal["cost_micros"]  # noqa: Y015
+    _WhichOneofArgType__cost_micros: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_micros) -> _WhichOneofReturnType__cost_micros | None: ...
 
 Global___Finished: _TypeAlias = Finished  # noqa: Y015
 
@@ -420,7 +552,7 @@ class Hit(_message.Message):
     @_builtins.property
     def title_path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
-    def span(self) -> _events_pb2_1.Span: ...
+    def span(self) -> _events_pb2_2.Span: ...
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     def __init__(
@@ -435,7 +567,7 @@ class Hit(_message.Message):
         page: _builtins.int = ...,
         line: _builtins.int = ...,
         source_uri: _builtins.str = ...,
-        span: _events_pb2_1.Span | None = ...,
+        span: _events_pb2_2.Span | None = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         version: _builtins.int = ...,
     ) -> None: ...
@@ -791,17 +923,17 @@ class GetDocumentResponse(_message.Message):
     METADATA_FIELD_NUMBER: _builtins.int
     title: _builtins.str
     @_builtins.property
-    def status(self) -> _events_pb2_1.DocumentStatusChanged: ...
+    def status(self) -> _events_pb2_2.DocumentStatusChanged: ...
     @_builtins.property
-    def provenance(self) -> _events_pb2_1.Provenance: ...
+    def provenance(self) -> _events_pb2_2.Provenance: ...
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     def __init__(
         self,
         *,
-        status: _events_pb2_1.DocumentStatusChanged | None = ...,
+        status: _events_pb2_2.DocumentStatusChanged | None = ...,
         title: _builtins.str = ...,
-        provenance: _events_pb2_1.Provenance | None = ...,
+        provenance: _events_pb2_2.Provenance | None = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["provenance", b"provenance", "status", b"status"]  # noqa: Y015
@@ -844,11 +976,11 @@ class WatchDocumentResponse(_message.Message):
 
     STATUS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def status(self) -> _events_pb2_1.DocumentStatusChanged: ...
+    def status(self) -> _events_pb2_2.DocumentStatusChanged: ...
     def __init__(
         self,
         *,
-        status: _events_pb2_1.DocumentStatusChanged | None = ...,
+        status: _events_pb2_2.DocumentStatusChanged | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

@@ -146,6 +146,82 @@ class AnswerService(object):
             _registered_method=True)
 
 
+class GuardServiceStub(object):
+    """GuardService checks texts for apps that bring their own model.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.CheckText = channel.unary_unary(
+                '/anabranch.gateway.v1.GuardService/CheckText',
+                request_serializer=anabranch_dot_gateway_dot_v1_dot_gateway__service__pb2.CheckTextRequest.SerializeToString,
+                response_deserializer=anabranch_dot_gateway_dot_v1_dot_gateway__service__pb2.CheckTextResponse.FromString,
+                _registered_method=True)
+
+
+class GuardServiceServicer(object):
+    """GuardService checks texts for apps that bring their own model.
+    """
+
+    def CheckText(self, request, context):
+        """CheckText looks at one text under the policy of the caller's tenant. A blocked text is an answer, not an error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_GuardServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'CheckText': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckText,
+                    request_deserializer=anabranch_dot_gateway_dot_v1_dot_gateway__service__pb2.CheckTextRequest.FromString,
+                    response_serializer=anabranch_dot_gateway_dot_v1_dot_gateway__service__pb2.CheckTextResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'anabranch.gateway.v1.GuardService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('anabranch.gateway.v1.GuardService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class GuardService(object):
+    """GuardService checks texts for apps that bring their own model.
+    """
+
+    @staticmethod
+    def CheckText(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anabranch.gateway.v1.GuardService/CheckText',
+            anabranch_dot_gateway_dot_v1_dot_gateway__service__pb2.CheckTextRequest.SerializeToString,
+            anabranch_dot_gateway_dot_v1_dot_gateway__service__pb2.CheckTextResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class SearchServiceStub(object):
     """SearchService finds passages without answering.
     """

@@ -77,6 +77,37 @@ class AnswerServiceServicer(metaclass=_abc_1.ABCMeta):
 
 def add_AnswerServiceServicer_to_server(servicer: AnswerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
+class GuardServiceStub:
+    """GuardService checks texts for apps that bring their own model."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> GuardServiceAsyncStub: ...
+    CheckText: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.CheckTextRequest, _gateway_service_pb2.CheckTextResponse]
+    """CheckText looks at one text under the policy of the caller's tenant. A blocked text is an answer, not an error."""
+
+@_typing.type_check_only
+class GuardServiceAsyncStub(GuardServiceStub):
+    """GuardService checks texts for apps that bring their own model."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    CheckText: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.CheckTextRequest, _gateway_service_pb2.CheckTextResponse]  # type: ignore[assignment]
+    """CheckText looks at one text under the policy of the caller's tenant. A blocked text is an answer, not an error."""
+
+class GuardServiceServicer(metaclass=_abc_1.ABCMeta):
+    """GuardService checks texts for apps that bring their own model."""
+
+    @_abc_1.abstractmethod
+    def CheckText(
+        self,
+        request: _gateway_service_pb2.CheckTextRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_service_pb2.CheckTextResponse, _abc.Awaitable[_gateway_service_pb2.CheckTextResponse]]:
+        """CheckText looks at one text under the policy of the caller's tenant. A blocked text is an answer, not an error."""
+
+def add_GuardServiceServicer_to_server(servicer: GuardServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
 class SearchServiceStub:
     """SearchService finds passages without answering."""
 

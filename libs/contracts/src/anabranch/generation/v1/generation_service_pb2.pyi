@@ -9,6 +9,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
@@ -83,6 +84,8 @@ class GenerationSettings(_message.Message):
     MAX_SENTENCES_FIELD_NUMBER: _builtins.int
     ABSTAIN_BELOW_FIELD_NUMBER: _builtins.int
     PROMPT_FIELD_NUMBER: _builtins.int
+    PROMPT_REF_FIELD_NUMBER: _builtins.int
+    CASCADE_FIELD_NUMBER: _builtins.int
     backend: _builtins.str
     """`extractive`, `openai` or `tensorrt_llm`; empty: the service's default."""
     model: _builtins.str
@@ -99,10 +102,16 @@ class GenerationSettings(_message.Message):
     """Sentences an extractive answer may have; 0: two."""
     abstain_below: _builtins.float
     """Support below which the answer is an abstention, 0 to 1; 0: the backend's default."""
+    prompt_ref: _builtins.str
+    """Prompt of the registry, `name@label` or `name@p-...`; takes the place of `prompt`. A label's move holds from the next answer on."""
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def prompt(self) -> Global___Prompt: ...
+    @_builtins.property
+    def cascade(self) -> Global___Cascade:
+        """Answers by a cheaper model first; unset: never."""
+
     def __init__(
         self,
         *,
@@ -117,14 +126,48 @@ class GenerationSettings(_message.Message):
         max_sentences: _builtins.int = ...,
         abstain_below: _builtins.float = ...,
         prompt: Global___Prompt | None = ...,
+        prompt_ref: _builtins.str = ...,
+        cascade: Global___Cascade | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cascade", b"cascade", "prompt", b"prompt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstain_below", b"abstain_below", "adapter", b"adapter", "backend", b"backend", "context_tokens", b"context_tokens", "max_sentences", b"max_sentences", "max_tokens", b"max_tokens", "model", b"model", "prompt", b"prompt", "seed", b"seed", "stop", b"stop", "temperature", b"temperature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstain_below", b"abstain_below", "adapter", b"adapter", "backend", b"backend", "cascade", b"cascade", "context_tokens", b"context_tokens", "max_sentences", b"max_sentences", "max_tokens", b"max_tokens", "model", b"model", "prompt", b"prompt", "prompt_ref", b"prompt_ref", "seed", b"seed", "stop", b"stop", "temperature", b"temperature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GenerationSettings: _TypeAlias = GenerationSettings  # noqa: Y015
+
+@_typing.final
+class Cascade(_message.Message):
+    """Cascade asks a cheap model first, and the settings' own where the draft is not good enough."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKEND_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    SKIP_ABOVE_FIELD_NUMBER: _builtins.int
+    ESCALATE_BELOW_FIELD_NUMBER: _builtins.int
+    backend: _builtins.str
+    model: _builtins.str
+    skip_above: _builtins.float
+    """Questions whose learned difficulty is above this go to the settings' own model at once, 0 to 1; 0: none does."""
+    escalate_below: _builtins.float
+    """Support below which a draft is written again, 0 to 1."""
+    def __init__(
+        self,
+        *,
+        backend: _builtins.str = ...,
+        model: _builtins.str = ...,
+        skip_above: _builtins.float = ...,
+        escalate_below: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "escalate_below", b"escalate_below", "model", b"model", "skip_above", b"skip_above"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Cascade: _TypeAlias = Cascade  # noqa: Y015
 
 @_typing.final
 class Prompt(_message.Message):
@@ -188,13 +231,24 @@ class GenerateRequest(_message.Message):
     PASSAGES_FIELD_NUMBER: _builtins.int
     SETTINGS_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    VARIABLES_FIELD_NUMBER: _builtins.int
+    CANARY_FIELD_NUMBER: _builtins.int
+    MARK_PASSAGES_FIELD_NUMBER: _builtins.int
     question: _builtins.str
+    canary: _builtins.str
+    """Is put into the system prompt, and must never show up in the answer; empty: none."""
+    mark_passages: _builtins.bool
+    """Passages, history and untrusted variables are marked as data throughout."""
     @_builtins.property
     def passages(self) -> _containers.RepeatedCompositeFieldContainer[_retrieval_service_pb2.Passage]: ...
     @_builtins.property
     def settings(self) -> Global___GenerationSettings: ...
     @_builtins.property
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___Turn]: ...
+    @_builtins.property
+    def variables(self) -> _struct_pb2.Struct:
+        """The app's own variables of the prompt."""
+
     def __init__(
         self,
         *,
@@ -202,10 +256,13 @@ class GenerateRequest(_message.Message):
         passages: _abc.Iterable[_retrieval_service_pb2.Passage] | None = ...,
         settings: Global___GenerationSettings | None = ...,
         history: _abc.Iterable[Global___Turn] | None = ...,
+        variables: _struct_pb2.Struct | None = ...,
+        canary: _builtins.str = ...,
+        mark_passages: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings", "variables", b"variables"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["history", b"history", "passages", b"passages", "question", b"question", "settings", b"settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "history", b"history", "mark_passages", b"mark_passages", "passages", b"passages", "question", b"question", "settings", b"settings", "variables", b"variables"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -306,6 +363,8 @@ class Generated(_message.Message):
     BACKEND_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     TIME_TO_FIRST_TOKEN_FIELD_NUMBER: _builtins.int
+    PROMPT_VERSION_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
     reason: Global___FinishReason.ValueType
     abstained: _builtins.bool
     """True when nothing found supports an answer; the text then says so."""
@@ -313,10 +372,16 @@ class Generated(_message.Message):
     """Best support found, 0 to 1."""
     backend: _builtins.str
     model: _builtins.str
+    prompt_version: _builtins.str
+    """Version of the prompt that was rendered; empty: the backend needs none, or its own."""
     @_builtins.property
     def usage(self) -> Global___Usage: ...
     @_builtins.property
     def time_to_first_token(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelCall]:
+        """Calls of models that this answer took, the last one's included."""
+
     def __init__(
         self,
         *,
@@ -327,14 +392,48 @@ class Generated(_message.Message):
         backend: _builtins.str = ...,
         model: _builtins.str = ...,
         time_to_first_token: _duration_pb2.Duration | None = ...,
+        prompt_version: _builtins.str = ...,
+        calls: _abc.Iterable[Global___ModelCall] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time_to_first_token", b"time_to_first_token", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstained", b"abstained", "backend", b"backend", "model", b"model", "reason", b"reason", "support", b"support", "time_to_first_token", b"time_to_first_token", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstained", b"abstained", "backend", b"backend", "calls", b"calls", "model", b"model", "prompt_version", b"prompt_version", "reason", b"reason", "support", b"support", "time_to_first_token", b"time_to_first_token", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Generated: _TypeAlias = Generated  # noqa: Y015
+
+@_typing.final
+class ModelCall(_message.Message):
+    """ModelCall is one call of a model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKEND_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    DRAFT_FIELD_NUMBER: _builtins.int
+    backend: _builtins.str
+    model: _builtins.str
+    draft: _builtins.bool
+    """A draft that was not used."""
+    @_builtins.property
+    def usage(self) -> Global___Usage: ...
+    def __init__(
+        self,
+        *,
+        backend: _builtins.str = ...,
+        model: _builtins.str = ...,
+        usage: Global___Usage | None = ...,
+        draft: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "draft", b"draft", "model", b"model", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelCall: _TypeAlias = ModelCall  # noqa: Y015
 
 @_typing.final
 class GenerateResponse(_message.Message):
@@ -405,18 +504,24 @@ class CondenseResponse(_message.Message):
 
     QUESTION_FIELD_NUMBER: _builtins.int
     CHANGED_FIELD_NUMBER: _builtins.int
+    CALL_FIELD_NUMBER: _builtins.int
     question: _builtins.str
     changed: _builtins.bool
     """False when the question stood alone already."""
+    @_builtins.property
+    def call(self) -> Global___ModelCall:
+        """The call of a model that it took; unset: none."""
+
     def __init__(
         self,
         *,
         question: _builtins.str = ...,
         changed: _builtins.bool = ...,
+        call: Global___ModelCall | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "question", b"question"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "changed", b"changed", "question", b"question"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -99,6 +99,8 @@ class _RejectionReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rejec
     REJECTION_REASON_DEAD_LETTERED: _RejectionReason.ValueType  # 9
     """A later stage gave up; the record is in its dead letters and can be replayed."""
     REJECTION_REASON_ENCRYPTED: _RejectionReason.ValueType  # 10
+    REJECTION_REASON_QUARANTINED: _RejectionReason.ValueType  # 11
+    """Guardrails hold the text to be harmful to those who would be answered from it; `detail` names the check."""
 
 class RejectionReason(_RejectionReason, metaclass=_RejectionReasonEnumTypeWrapper):
     """RejectionReason is for programs; `Rejection.detail` is for people."""
@@ -118,6 +120,8 @@ REJECTION_REASON_URI_REFUSED: RejectionReason.ValueType  # 8
 REJECTION_REASON_DEAD_LETTERED: RejectionReason.ValueType  # 9
 """A later stage gave up; the record is in its dead letters and can be replayed."""
 REJECTION_REASON_ENCRYPTED: RejectionReason.ValueType  # 10
+REJECTION_REASON_QUARANTINED: RejectionReason.ValueType  # 11
+"""Guardrails hold the text to be harmful to those who would be answered from it; `detail` names the check."""
 Global___RejectionReason: _TypeAlias = RejectionReason  # noqa: Y015
 
 @_typing.final

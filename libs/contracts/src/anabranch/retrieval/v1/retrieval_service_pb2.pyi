@@ -119,6 +119,7 @@ class RetrieveRequest(_message.Message):
     DOCUMENT_IDS_FIELD_NUMBER: _builtins.int
     WITH_FEATURES_FIELD_NUMBER: _builtins.int
     WITHOUT_SENTENCES_FIELD_NUMBER: _builtins.int
+    WITH_QUERY_VECTOR_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     corpus: _builtins.str
     query: _builtins.str
@@ -126,6 +127,8 @@ class RetrieveRequest(_message.Message):
     """Return Passage.features."""
     without_sentences: _builtins.bool
     """Leave sentences out."""
+    with_query_vector: _builtins.bool
+    """Return RetrieveResponse.query_vector."""
     @_builtins.property
     def settings(self) -> Global___RetrievalSettings: ...
     @_builtins.property
@@ -152,10 +155,11 @@ class RetrieveRequest(_message.Message):
         document_ids: _abc.Iterable[_builtins.str] | None = ...,
         with_features: _builtins.bool = ...,
         without_sentences: _builtins.bool = ...,
+        with_query_vector: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acl", b"acl", "corpus", b"corpus", "document_ids", b"document_ids", "filters", b"filters", "query", b"query", "settings", b"settings", "tenant", b"tenant", "with_features", b"with_features", "without_sentences", b"without_sentences"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acl", b"acl", "corpus", b"corpus", "document_ids", b"document_ids", "filters", b"filters", "query", b"query", "settings", b"settings", "tenant", b"tenant", "with_features", b"with_features", "with_query_vector", b"with_query_vector", "without_sentences", b"without_sentences"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -317,6 +321,7 @@ class RetrieveResponse(_message.Message):
     FEATURE_SET_FIELD_NUMBER: _builtins.int
     FEATURE_NAMES_FIELD_NUMBER: _builtins.int
     RERANK_TIME_FIELD_NUMBER: _builtins.int
+    QUERY_VECTOR_FIELD_NUMBER: _builtins.int
     index_generation: _builtins.int
     embedding_version: _builtins.str
     reranker_version: _builtins.str
@@ -325,6 +330,8 @@ class RetrieveResponse(_message.Message):
     """
     feature_set: _builtins.str
     """Name of the feature set, as in a reranker's card, where features were asked for."""
+    query_vector: _builtins.bytes
+    """Unit vector of the query in `embedding_version`, int8, times 127; where asked for."""
     @_builtins.property
     def passages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Passage]: ...
     @_builtins.property
@@ -347,10 +354,11 @@ class RetrieveResponse(_message.Message):
         feature_set: _builtins.str = ...,
         feature_names: _abc.Iterable[_builtins.str] | None = ...,
         rerank_time: _duration_pb2.Duration | None = ...,
+        query_vector: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["embed_time", b"embed_time", "rerank_time", b"rerank_time", "search_time", b"search_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embed_time", b"embed_time", "embedding_version", b"embedding_version", "feature_names", b"feature_names", "feature_set", b"feature_set", "index_generation", b"index_generation", "passages", b"passages", "rerank_time", b"rerank_time", "reranker_version", b"reranker_version", "search_time", b"search_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embed_time", b"embed_time", "embedding_version", b"embedding_version", "feature_names", b"feature_names", "feature_set", b"feature_set", "index_generation", b"index_generation", "passages", b"passages", "query_vector", b"query_vector", "rerank_time", b"rerank_time", "reranker_version", b"reranker_version", "search_time", b"search_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
