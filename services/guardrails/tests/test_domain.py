@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from anabranch_faults import Invalid
@@ -8,7 +10,7 @@ from anabranch_guardrails.domain import Finding, Verdict
 
 def test_a_block_outweighs_a_review_and_a_review_all_that_lets_text_through() -> None:
     order = [Verdict.ALLOW, Verdict.FLAG, Verdict.REDACT, Verdict.REVIEW, Verdict.BLOCK]
-    assert all(later.outweighs(earlier) for earlier, later in zip(order, order[1:], strict=False))
+    assert all(later.outweighs(earlier) for earlier, later in pairwise(order))
 
 
 @pytest.mark.parametrize("score", [float("nan"), -0.1, 1.1])
