@@ -88,7 +88,8 @@ class Subject:
     """One text to be checked, and what stands around it.
 
     `question` is what the person asked (for CONTEXT and OUTPUT), `turns` their turns so far, oldest first, `contexts`
-    what the answer was drawn from (for OUTPUT).
+    what the answer was drawn from (for OUTPUT). For OUTPUT too: `canary` must not show up in the text, `schema` (JSON)
+    is what it has to satisfy, and numbers cited must be 1 to `citations`; empty and 0: nothing is asked.
     """
 
     stage: Stage
@@ -97,6 +98,9 @@ class Subject:
     question: str = ""
     turns: tuple[str, ...] = ()
     contexts: tuple[Context, ...] = ()
+    canary: str = ""
+    schema: str = ""
+    citations: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
