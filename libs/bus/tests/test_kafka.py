@@ -38,8 +38,11 @@ class Place:
     @asynccontextmanager
     async def bus(self, handler: Any, **changes: Any) -> AsyncIterator[KafkaBus]:
         options = {name: changes.pop(name) for name in ("stuck_after", "max_records") if name in changes}
+        gather = changes.pop("gather", None)
         bus = KafkaBus(replace(self.settings, **changes))
         bus.subscriber(self.names.source, group=GROUP, **options)(handler)
+        if gather is not None:
+            bus.gather(GROUP, up_to=gather)
         await bus.start()
         try:
             yield bus
@@ -95,6 +98,21 @@ async def test_a_partition_that_waits_for_a_dependency_holds_up_no_other(place: 
         await place.all_committed(31)
         assert _metric("anabranch_bus_paused", place) == 0
         assert await place.dead() == []
+
+
+async def test_records_that_come_singly_to_a_group_that_gathers_are_handled_together(place: Place) -> None:
+    sizes: list[int] = []
+
+    async def handler(records: Batch[DocumentChanged]) -> Outcome[DocumentChanged]:
+        sizes.append(len(records))
+        return records.outcome()
+
+    async with place.bus(handler, gather=timedelta(seconds=1)) as bus:
+        for number in range(30):
+            await bus.publish(place.event(str(number)))
+            await asyncio.sleep(0.01)
+        await place.all_committed(30)
+    assert len(sizes) <= 4 * PARTITIONS, sizes
 
 
 async def test_a_handler_that_is_cancelled_commits_nothing(place: Place) -> None:

@@ -31,6 +31,7 @@ class Bus(ABC):
         """Starts with nothing declared."""
         self._subscriptions: list[Subscription] = []
         self._tables: list[Table] = []
+        self._gathering: dict[str, timedelta] = {}
 
     def subscriber(
         self,
@@ -70,6 +71,14 @@ class Bus(ABC):
             return handler
 
         return declare
+
+    def gather(self, group: str, *, up_to: timedelta) -> None:
+        """Let records of a group's topics wait for company, up to this long, before they are fetched.
+
+        For handlers that nobody waits for: records that come singly would otherwise cost a fetch, a transaction and a
+        commit each. It holds for all topics of the group; a backlog is read at full speed all the same.
+        """
+        self._gathering[group] = up_to
 
     def dead_letters(self, topic: Topic[Any], *, of: str, group: str) -> Callable[[Letters], Letters]:
         """Declare a reader of the dead letters that the group `of` left on `topic`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import timedelta
 
 from faststream.kafka import KafkaBroker
 
@@ -51,7 +52,15 @@ class KafkaBus(Bus):
         for subscription in self._subscriptions:
             by_group[subscription.group].append(subscription)
         self._groups = [
-            Group(self._broker, name, mine, publish=self._out().publish, settings=settings, gate=gate)
+            Group(
+                self._broker,
+                name,
+                mine,
+                publish=self._out().publish,
+                settings=settings,
+                gate=gate,
+                gather=self._gathering.get(name, timedelta(0)),
+            )
             for name, mine in by_group.items()
         ]
         self._table_readers = [TableReader(self._broker, table, settings) for table in self._tables]

@@ -45,6 +45,7 @@ class Group:
         publish: Callable[[Sequence[Encoded]], Awaitable[None]],
         settings: BusSettings,
         gate: Gate,
+        gather: timedelta = timedelta(0),
     ) -> None:
         """Declares; nothing is read before `start`."""
         self.name = group
@@ -65,7 +66,13 @@ class Group:
         )
         listener = _Listener(revoked=self._revoked, assigned=self._assigned)
         self.reader = Reader(
-            broker, list(self._subscriptions), group=group, settings=settings, take=self._take, listener=listener
+            broker,
+            list(self._subscriptions),
+            group=group,
+            settings=settings,
+            take=self._take,
+            listener=listener,
+            gather=gather,
         )
         self.committer: Committer | None = None
 

@@ -38,6 +38,8 @@ Records = tuple[ConsumerRecord[Any, Any], ...]
 _POLL_MS: Final = 1_000
 # An idle fetch waits this long on the broker; a partition that is resumed meanwhile waits for it to return.
 _FETCH_WAIT_MS: Final = 100
+# What ends the wait of a reader that gathers: several batches are there already.
+_GATHERED_BYTES: Final = 512 * 1024
 _ERROR_SECONDS: Final = 0.2
 _STOP_SECONDS: Final = 5.0
 _POSITION_SECONDS: Final = 0.2
@@ -111,8 +113,9 @@ class Reader:
         settings: BusSettings,
         take: Callable[[Records], Awaitable[None]],
         listener: ConsumerRebalanceListener | None = None,
+        gather: timedelta = timedelta(0),
     ) -> None:
-        """Declares the subscriber; nothing is read before `start`."""
+        """Declares the subscriber; nothing is read before `start`. Records wait up to `gather` for company."""
         self.name = group or ",".join(topics)
         self._settings = settings
         self._take = take
@@ -122,7 +125,8 @@ class Reader:
             group_id=group,
             auto_offset_reset="earliest",
             ack_policy=AckPolicy.MANUAL,
-            fetch_max_wait_ms=_FETCH_WAIT_MS,
+            fetch_max_wait_ms=_ms(gather) or _FETCH_WAIT_MS,
+            fetch_min_bytes=_GATHERED_BYTES if gather else 1,
             fetch_max_bytes=16 * 1024 * 1024,
             session_timeout_ms=_ms(settings.session_timeout),
             heartbeat_interval_ms=_ms(settings.session_timeout / 4),

@@ -30,6 +30,8 @@ from anabranch_evaluation.entrypoints.messages import candidacy_from, gate_messa
 __all__ = ["encoded_decision", "encoded_gate", "encoded_judged", "encoded_score", "register"]
 
 GROUP: Final = "evaluation"
+GATHER: Final = timedelta(milliseconds=500)
+"""Nobody waits for this service while answering, so what comes singly waits for company: see `Bus.gather`."""
 GATE_TAKES: Final = timedelta(minutes=30)
 """A gate over a large golden set is long work, not a stuck handler."""
 BATCH: Final = 256
@@ -37,6 +39,7 @@ BATCH: Final = 256
 
 def register(bus: Bus, *, decide: DecideGates, watch: WatchExperiments, observe: ObserveAnswers) -> None:
     """Declares the handlers."""
+    bus.gather(GROUP, up_to=GATHER)
 
     @bus.subscriber(topics.REGISTRY_CANDIDATE_CHANGED, group=GROUP, max_records=1, stuck_after=GATE_TAKES)
     async def on_candidate_changed(records: Batch[CandidateChanged]) -> Outcome[CandidateChanged]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from anabranch import topics
 from anabranch.evaluation.v1.events_pb2 import AnswerScored
@@ -19,7 +20,9 @@ from anabranch_feedback.domain.refusals import Refusal, Refused
 
 __all__ = ["GROUP", "encoded", "register"]
 
-GROUP = "feedback"
+GROUP: Final = "feedback"
+GATHER: Final = timedelta(milliseconds=250)
+"""Nobody waits for this service while answering, so what comes singly waits for company: see `Bus.gather`."""
 _GIVEN = topics.FEEDBACK_RATING_GIVEN
 _REJECTED = topics.FEEDBACK_RATING_REJECTED
 
@@ -28,6 +31,7 @@ def register(
     bus: Bus, *, take: TakeFeedback, record_answers: RecordAnswers, sample_scored: SampleScored, max_records: int
 ) -> None:
     """Declares what the service reads."""
+    bus.gather(GROUP, up_to=GATHER)
 
     async def on_unreadable(record: Unreadable) -> Sequence[Event]:
         tenant, _, answer_id = record.key.partition("/")
