@@ -215,6 +215,7 @@ class PolicyAttachment(_message.Message):
     AUTHOR_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     CHANGED_AT_FIELD_NUMBER: _builtins.int
+    PREVIOUS_VERSION_FIELD_NUMBER: _builtins.int
     scope: _builtins.str
     """`*`, `<tenant>` or `<tenant>/<corpus>`; the most specific wins. A variant's own policy wins over all."""
     policy_version: _builtins.str
@@ -222,6 +223,8 @@ class PolicyAttachment(_message.Message):
     revision: _builtins.int
     author: _builtins.str
     reason: _builtins.str
+    previous_version: _builtins.str
+    """What held before the last change that made a difference: the way back. Empty: nothing."""
     @_builtins.property
     def changed_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -233,10 +236,11 @@ class PolicyAttachment(_message.Message):
         author: _builtins.str = ...,
         reason: _builtins.str = ...,
         changed_at: _timestamp_pb2.Timestamp | None = ...,
+        previous_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["changed_at", b"changed_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "changed_at", b"changed_at", "policy_version", b"policy_version", "reason", b"reason", "revision", b"revision", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "changed_at", b"changed_at", "policy_version", b"policy_version", "previous_version", b"previous_version", "reason", b"reason", "revision", b"revision", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
