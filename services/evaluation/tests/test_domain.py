@@ -84,6 +84,9 @@ def test_costs_are_compared_in_one_unit_only() -> None:
     other = prices.cost(usage_of(prompt_tokens=5, completion_tokens=0, model="x", backend="y"))
     assert prices.cost(usage_of(prompt_tokens=0, completion_tokens=0, model="m", backend="")) is None
     assert (paid, free) == (Cost(tokens=7, microdollars=11), Cost(tokens=7, microdollars=0))
+    charged = prices.cost(usage_of(prompt_tokens=3, completion_tokens=4, model="m", backend="house", charged=20))
+    repeated = prices.cost(usage_of(prompt_tokens=0, completion_tokens=0, model="", backend="", charged=0))
+    assert (charged, repeated) == (Cost(tokens=7, microdollars=20), Cost(tokens=0, microdollars=0))
     assert in_one_unit([paid, None], [free]) == ("microdollars", [[11], [0]])
     assert in_one_unit([paid], [other, free]) == ("tokens", [[7], [5, 7]])
 

@@ -21,12 +21,13 @@ class Price:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens that an answer took, and who counted them."""
+    """Tokens that an answer took, who counted them, and what the gateway says it cost, where it knows (micro-dollars)."""
 
     prompt_tokens: int
     completion_tokens: int
     model: str = ""
     backend: str = ""
+    charged: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,10 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
-    """Prices by model, or by backend for all of its models that have none of their own."""
+    """Prices by model, or by backend for all of its models that have none of their own.
+
+    They are for runs, and for answers that the gateway did not charge: what it charged holds.
+    """
 
     known: Mapping[str, Price]
 
@@ -49,17 +53,23 @@ class Prices:
             return None
         price = self.known.get(usage.model) or self.known.get(usage.backend)
         tokens = float(usage.prompt_tokens + usage.completion_tokens)
+        if usage.charged is not None:
+            return Cost(tokens=tokens, microdollars=float(usage.charged))
         if price is None:
             return Cost(tokens=tokens)
         paid = usage.prompt_tokens * price.prompt + usage.completion_tokens * price.completion
         return Cost(tokens=tokens, microdollars=paid / _MILLION)
 
 
-def usage_of(*, prompt_tokens: int, completion_tokens: int, model: str, backend: str) -> Usage | None:
-    """Return the usage; None where nothing was counted."""
-    if not prompt_tokens and not completion_tokens:
+def usage_of(
+    *, prompt_tokens: int, completion_tokens: int, model: str, backend: str, charged: int | None = None
+) -> Usage | None:
+    """Return the usage; None where nothing was counted and nothing charged."""
+    if not prompt_tokens and not completion_tokens and charged is None:
         return None
-    return Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, model=model, backend=backend)
+    return Usage(
+        prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, model=model, backend=backend, charged=charged
+    )
 
 
 def in_one_unit(*sides: Collection[Cost | None]) -> tuple[str, Sequence[Sequence[float]]]:

@@ -142,8 +142,16 @@ def served_from(message: AnswerServed) -> Served:
             completion_tokens=message.usage.completion_tokens,
             model=message.model,
             backend=message.backend,
+            charged=_charged(message),
         ),
     )
+
+
+def _charged(message: AnswerServed) -> int | None:
+    # Free because the backend runs on own machines is no price: such answers are compared by their tokens.
+    if message.HasField("cost_micros") and (message.cost_micros or message.cached_from):
+        return message.cost_micros
+    return None
 
 
 def opinion_from(message: RatingGiven) -> Opinion:
