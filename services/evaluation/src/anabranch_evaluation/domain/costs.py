@@ -21,7 +21,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens that an answer took, who counted them, and what the gateway says it cost, where it knows (micro-dollars)."""
+    """Tokens that an answer took, who counted them, and what the gateway charged (micro-dollars), where it did."""
 
     prompt_tokens: int
     completion_tokens: int
