@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -98,6 +99,10 @@ class Subject:
     question: str = ""
     turns: tuple[str, ...] = ()
     contexts: tuple[Context, ...] = ()
+    canary: str = ""
+    schema: Mapping[str, object] | None = None
+    citations: int = 0
+    abstained: bool = False
     canary: str = ""
     schema: str = ""
     citations: int = 0
