@@ -11,10 +11,19 @@ __all__ = [
     "ANSWERS_UNRECORDED",
     "ANSWERS_WAITING",
     "ANSWER_SECONDS",
+    "CACHE_CHECKS",
+    "CACHE_ENTRIES",
+    "CACHE_FORGOTTEN",
+    "CACHE_LOOKUPS",
+    "CACHE_LOOKUP_SECONDS",
     "HTTP_REQUESTS",
     "HTTP_REQUEST_SECONDS",
+    "MODEL_CALLS",
     "ROUTES",
     "SESSIONS_SWEPT",
+    "UNPRICED_MODELS",
+    "USAGES_LOST",
+    "USAGES_WAITING",
     "Attr",
     "Log",
     "Span",
@@ -36,6 +45,14 @@ class Log(LogEvent):
     HTTP_STARTED = "gateway.http.started"
     HTTP_FAILED = "gateway.http.failed"
     HTTP_REFUSED = "gateway.http.refused"
+    PRICE_CHANGED = "gateway.price.changed"
+    PRICE_DROPPED = "gateway.price.dropped"
+    PRICE_REFUSED = "gateway.price.refused"
+    PRICE_UNKNOWN = "gateway.price.missed"
+    USAGES_DELAYED = "gateway.usages.delayed"
+    USAGES_LOST = "gateway.usages.lost"
+    CACHE_CLEARED = "gateway.cache.cleared"
+    CACHE_TIGHTENED = "gateway.cache.tightened"
 
 
 class Span(SpanName):
@@ -62,3 +79,26 @@ HTTP_REQUEST_SECONDS: Final = HistogramName(
 )
 ROUTES: Final = GaugeName("anabranch_gateway_routes", "Scopes that have a route.")
 SESSIONS_SWEPT: Final = CounterName("anabranch_gateway_sessions_swept_total", "Sessions dropped by age or number.")
+MODEL_CALLS: Final = CounterName(
+    "anabranch_gateway_model_calls_total", "Calls of models metered.", ("purpose", "price")
+)
+UNPRICED_MODELS: Final = CounterName(
+    "anabranch_gateway_unpriced_models_total", "Models met whose price is not known.", ("backend",)
+)
+USAGES_LOST: Final = CounterName(
+    "anabranch_gateway_usages_lost_total", "Metered calls whose record was lost.", ("reason",)
+)
+USAGES_WAITING: Final = GaugeName("anabranch_gateway_usages_waiting", "Metered calls not yet published.")
+CACHE_LOOKUPS: Final = CounterName(
+    "anabranch_gateway_cache_lookups_total", "Questions looked up in the answer cache.", ("outcome",)
+)
+CACHE_LOOKUP_SECONDS: Final = HistogramName(
+    "anabranch_gateway_cache_lookup_seconds", "Time to look a question up in the answer cache."
+)
+CACHE_CHECKS: Final = CounterName(
+    "anabranch_gateway_cache_checks_total", "Cached answers compared with fresh ones.", ("kind", "outcome")
+)
+CACHE_FORGOTTEN: Final = CounterName(
+    "anabranch_gateway_cache_forgotten_total", "Answers dropped from the answer cache.", ("reason",)
+)
+CACHE_ENTRIES: Final = GaugeName("anabranch_gateway_cache_entries", "Answers in the answer cache.")
