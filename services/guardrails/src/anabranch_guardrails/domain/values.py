@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -90,7 +89,8 @@ class Subject:
 
     `question` is what the person asked (for CONTEXT and OUTPUT), `turns` their turns so far, oldest first, `contexts`
     what the answer was drawn from (for OUTPUT). For OUTPUT too: `canary` must not show up in the text, `schema` (JSON)
-    is what it has to satisfy, and numbers cited must be 1 to `citations`; empty and 0: nothing is asked.
+    is what it has to satisfy, and numbers cited must be 1 to `citations`; empty and 0: nothing is asked. An answer that
+    `abstained` is not held against the passages. What a policy tells a check is given to it when it is made.
     """
 
     stage: Stage
@@ -100,12 +100,9 @@ class Subject:
     turns: tuple[str, ...] = ()
     contexts: tuple[Context, ...] = ()
     canary: str = ""
-    schema: Mapping[str, object] | None = None
-    citations: int = 0
-    abstained: bool = False
-    canary: str = ""
     schema: str = ""
     citations: int = 0
+    abstained: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
