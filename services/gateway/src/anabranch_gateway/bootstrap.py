@@ -20,7 +20,7 @@ from anabranch_gateway.adapters.keys import SqlKeys
 from anabranch_gateway.adapters.retrieval import GrpcRetriever
 from anabranch_gateway.adapters.sessions import SqlSessions
 from anabranch_gateway.application.admin import AdministerKeys
-from anabranch_gateway.application.ask import AskQuestion
+from anabranch_gateway.application.ask import AskQuestion, Conversation, Finding, Keeping, Writing
 from anabranch_gateway.application.authenticate import Authenticate
 from anabranch_gateway.application.documents import ChangeDocuments, FollowDocuments, SearchCorpus
 from anabranch_gateway.application.feedback import GiveFeedback
@@ -65,16 +65,15 @@ def build(settings: Settings, *, bus: Bus) -> Service:
     watches = Gate(limit=settings.watches_at_once, per_tenant=settings.watches_at_once_per_tenant, what="watches")
     routing = Routing(salt=settings.assignment_salt)
     kafka.register(bus, routing)
+    generator = GrpcGenerator(channels[settings.generation])
     ask = AskQuestion(
         routing=routing,
-        retriever=retriever,
-        generator=GrpcGenerator(channels[settings.generation]),
-        sessions=sessions,
-        record=record,
         gate=gate,
         new_id=new_id,
-        unrecorded=settings.unrecorded,
-        exploration=settings.exploration,
+        conversation=Conversation(sessions=sessions, generator=generator),
+        finding=Finding(retriever=retriever, unrecorded=settings.unrecorded, exploration=settings.exploration),
+        writing=Writing(generator=generator),
+        keeping=Keeping(record=record, unrecorded=settings.unrecorded),
     )
     search = SearchCorpus(routing=routing, retriever=retriever, gate=gate)
     authenticate = Authenticate(keys, remember=settings.key_memory)

@@ -1,0 +1,27 @@
+"""The Ask pipeline: choose a variant, condense, retrieve, generate, write down.
+
+`pipeline.AskQuestion` is the order of things; each stage is an object of its own that reads and writes one `Course`:
+
+| stage | module | leaves in the course |
+| --- | --- | --- |
+| `Conversation` | `conversation` | the turns before, and the question made to stand alone |
+| `Finding` | `finding` | passages, in the order shown |
+| `Writing` | `writing` | text, citations, what the model says of itself |
+| `Keeping` | `keeping` | (the session and the record) |
+
+Whatever comes between retrieval and generation (an answer that is known already, money to be put aside) belongs into
+`AskQuestion._answered` before `writing`; what follows generation (settling, metering, remembering the answer) after it.
+A stage that holds something over generation is an async context manager around it: a caller who leaves, and any fault,
+gives it back.
+"""
+
+from __future__ import annotations
+
+from anabranch_gateway.application.ask.conversation import Conversation, session_of
+from anabranch_gateway.application.ask.course import Course
+from anabranch_gateway.application.ask.finding import Finding
+from anabranch_gateway.application.ask.keeping import Keeping
+from anabranch_gateway.application.ask.pipeline import AskQuestion
+from anabranch_gateway.application.ask.writing import Writing
+
+__all__ = ["AskQuestion", "Conversation", "Course", "Finding", "Keeping", "Writing", "session_of"]
