@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 
 from anabranch import topics
@@ -302,6 +303,17 @@ class HashService(embedding_stubs.EmbeddingServiceServicer):
 
     async def ListModels(self, request: Any, context: Any) -> Any:  # noqa: N802  the contract's name
         return embedding_pb.ListModelsResponse(models=[IDENTITY])
+
+
+async def test_the_querys_vector_is_given_to_whom_asks_for_it(running: Running) -> None:
+    await running.deliver(embedded("d/1", 1, "the river floods"))
+    assert (await running.ask("river")).query_vector == b""
+    answer = await running.ask("river", with_query_vector=True)
+    vector = np.frombuffer(answer.query_vector, dtype=np.int8).astype(np.float32)
+    wanted = (await running.embedder.embed_query("river", answer.embedding_version)).vector
+    assert vector.size == wanted.size
+    assert float(vector @ wanted) / 127 == pytest.approx(1.0, abs=0.01)
+    assert (await running.ask("river", with_query_vector=True)).query_vector == answer.query_vector
 
 
 async def rerankers_follow_the_routing(stub: Any, bus: Bus, tenant: str, folder: Path) -> None:

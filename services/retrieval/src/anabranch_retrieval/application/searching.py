@@ -23,6 +23,7 @@ from anabranch_retrieval.domain import (
     Reranker,
     Scored,
     Search,
+    quantised,
     sentences_of,
     without_near_duplicates,
 )
@@ -48,6 +49,7 @@ class Answer:
     search_seconds: float  # reranking included
     reranker_version: str = ""
     rerank_seconds: float = 0.0
+    query_vector: bytes = b""  # int8, where asked for
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,6 +98,7 @@ class Retrieve:
             search_seconds=perf_counter() - began - embed_seconds,
             reranker_version=ranked.applied,
             rerank_seconds=ranked.seconds,
+            query_vector=quantised(embedded.vector) if question.with_query_vector else b"",
         )
 
     async def _prepare(self, question: Question) -> tuple[Embedded, Corpus, Model]:

@@ -33,6 +33,7 @@ from anabranch_retrieval.domain.results import (
     Search,
     SearchSettings,
     Sentence,
+    quantised,
     sentences_of,
 )
 
@@ -68,6 +69,7 @@ __all__ = [
     "features_of",
     "fuse",
     "order",
+    "quantised",
     "sentences_of",
     "without_near_duplicates",
     "words_of",

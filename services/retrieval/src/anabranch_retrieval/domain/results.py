@@ -44,6 +44,7 @@ class Question:
 
     filters: all must match the document's metadata. acl: the reader's labels. document_ids: only these, when given.
     with_features: passages bring their ranking features. with_sentences: and their sentences.
+    with_query_vector: the answer brings the query's vector.
     """
 
     corpus: CorpusKey
@@ -54,6 +55,7 @@ class Question:
     document_ids: tuple[str, ...] = ()
     with_features: bool = False
     with_sentences: bool = True
+    with_query_vector: bool = False
 
     def __post_init__(self) -> None:
         """Refuses a blank or over-long query."""
@@ -114,6 +116,11 @@ def sentences_of(hit: Hit, query: NDArray[np.float32]) -> tuple[Sentence, ...]:
         Sentence(start=start, end=end, similarity=similarity)
         for (start, end), similarity in zip(spans, similarities, strict=True)
     )
+
+
+def quantised(vector: NDArray[np.float32]) -> bytes:
+    """A unit vector (float32) as int8, times 127: the form in which sentence vectors are kept, too."""
+    return np.rint(vector * _INT8).clip(-_INT8, _INT8).astype(np.int8).tobytes()
 
 
 def cosines(rows: bytes, query: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -75,6 +75,7 @@ class RetrievalServicer(stubs.RetrievalServiceServicer):
             feature_set=FEATURE_SET if question.with_features else "",
             feature_names=FEATURES if question.with_features else (),
             rerank_time=_duration(answer.rerank_seconds) if answer.rerank_seconds else None,
+            query_vector=answer.query_vector,
         )
 
     async def ListCorpora(self, request: pb.ListCorporaRequest, context: Context) -> pb.ListCorporaResponse:  # noqa: ARG002, N802  the contract's signature
@@ -127,6 +128,7 @@ def question_from(request: pb.RetrieveRequest) -> Question:
         document_ids=tuple(request.document_ids),
         with_features=request.with_features,
         with_sentences=not request.without_sentences,
+        with_query_vector=request.with_query_vector,
     )
 
 
