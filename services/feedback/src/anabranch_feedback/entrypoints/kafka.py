@@ -21,7 +21,7 @@ from anabranch_feedback.domain.refusals import Refusal, Refused
 __all__ = ["GROUP", "encoded", "register"]
 
 GROUP: Final = "feedback"
-GATHER: Final = timedelta(milliseconds=250)
+GATHER: Final = timedelta(milliseconds=500)
 """Nobody waits for this service while answering, so what comes singly waits for company: see `Bus.gather`."""
 _GIVEN = topics.FEEDBACK_RATING_GIVEN
 _REJECTED = topics.FEEDBACK_RATING_REJECTED
