@@ -228,6 +228,30 @@ async def test_a_table_is_read_from_its_beginning_and_followed(stage: Stage) -> 
     assert "d" not in rows
 
 
+async def test_news_are_heard_by_every_reader_without_a_group(stage: Stage) -> None:
+    heard: dict[str, list[str]] = {"one": [], "two": []}
+    gaps: list[str] = []
+
+    async def gap() -> None:
+        gaps.append("gap")
+
+    for name, keys in heard.items():
+
+        async def on_change(key: str, value: DocumentChanged | None, keys: list[str] = keys) -> None:
+            assert value is not None
+            keys.append(key)
+            if key == "broken":
+                raise ValueError("this one cannot be taken")
+
+        assert stage.bus.news(stage.names.source, gap=gap)(on_change) is on_change, name
+    await stage.bus.start()
+    await poll_until(lambda: stage.bus.ready is None)
+    await stage.bus.publish(event(stage, "a", key="a"), event(stage, "x", key="broken"), event(stage, "c", key="c"))
+    await poll_until(lambda: all("c" in keys and "broken" in keys for keys in heard.values()))
+    assert all(sorted(keys) == ["a", "broken", "c"] for keys in heard.values())
+    assert gaps == []
+
+
 async def test_what_a_record_causes_goes_on_in_its_trace(stage: Stage) -> None:
     Texts(stage)
     trace = "0af7651916cd43dd8448eb211c80319c"

@@ -298,3 +298,35 @@ def _metric(name: str, place: Place) -> float:
         if line.startswith(name) and place.names.source.name in line:
             return float(line.rsplit(" ", 1)[1])
     raise LookupError(name)
+
+
+async def test_news_pass_over_what_was_there_and_tell_of_a_gap_when_the_client_is_built_anew(place: Place) -> None:
+    heard: list[str] = []
+    gaps: list[int] = []
+    before, after = KafkaBus(place.settings), KafkaBus(place.settings)
+    await before.publish(*(place.event(f"old-{number}") for number in range(5)))
+
+    async def gap() -> None:
+        gaps.append(len(heard))
+
+    @after.news(place.names.source, gap=gap)
+    async def on_change(key: str, value: DocumentChanged | None) -> None:
+        assert value is not None
+        heard.append(key)
+
+    await after.start()
+    try:
+        await poll_until(lambda: after.ready is None)
+        await before.publish(*(place.event(f"new-{number}") for number in range(5)))
+        await poll_until(lambda: len(heard) == 5)
+        assert sorted(heard) == [f"new-{number}" for number in range(5)]
+        assert gaps == []
+        (reader,) = after._table_readers
+        await reader.restart("test")
+        assert gaps == [5, 5]
+        await before.publish(place.event("later"))
+        await poll_until(lambda: len(heard) == 6)
+        assert heard[-1] == "later"
+    finally:
+        await after.stop()
+        await before.stop()

@@ -113,6 +113,25 @@ class Bus(ABC):
 
         return declare
 
+    def news(
+        self, topic: Topic[M], *, gap: Callable[[], Awaitable[None]]
+    ) -> Callable[[Callable[[str, M | None], Awaitable[None]]], Callable[[str, M | None], Awaitable[None]]]:
+        """Declare a reader of (key, value) for every record that comes from now on.
+
+        Every replica hears every record, and nothing is kept for one that was away: for forgetting what was derived
+        from something that changed. `gap` is called when records may have been missed, because the client had to be
+        built anew; what rests on having heard them must then be forgotten. The bus is ready only once it listens. The
+        reader must bear repetitions and old records; what it raises is treated as in `table`.
+        """
+
+        def declare(
+            handler: Callable[[str, M | None], Awaitable[None]],
+        ) -> Callable[[str, M | None], Awaitable[None]]:
+            self._tables.append(Table(topic=topic, handler=handler, gap=gap))
+            return handler
+
+        return declare
+
     async def publish(self, *events: Event) -> None:
         """Publish; return when the broker has acknowledged all. Raises Unreachable, TooLarge."""
         await self.publish_encoded([event.encode() for event in events])

@@ -66,10 +66,14 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A reader of a compacted topic."""
+    """A reader of a topic for this replica alone: of a compacted one from its beginning, or of any one from now on.
+
+    `gap` is of the latter: called when records may have been missed.
+    """
 
     topic: Topic[Any]
     handler: Callable[[str, Any], Awaitable[None]]
+    gap: Callable[[], Awaitable[None]] | None = None
 
 
 def letters_subscription(topic: Topic[Any], *, of: str, group: str, handler: Letters) -> Subscription:

@@ -114,8 +114,12 @@ class Reader:
         take: Callable[[Records], Awaitable[None]],
         listener: ConsumerRebalanceListener | None = None,
         gather: timedelta = timedelta(0),
+        from_now: bool = False,
     ) -> None:
-        """Declares the subscriber; nothing is read before `start`. Records wait up to `gather` for company."""
+        """Declares the subscriber; nothing is read before `start`. Records wait up to `gather` for company.
+
+        `from_now` passes over what is there already.
+        """
         self.name = group or ",".join(topics)
         self._settings = settings
         self._take = take
@@ -123,7 +127,7 @@ class Reader:
             *topics,
             batch=True,
             group_id=group,
-            auto_offset_reset="earliest",
+            auto_offset_reset="latest" if from_now else "earliest",
             ack_policy=AckPolicy.MANUAL,
             fetch_max_wait_ms=_ms(gather) or _FETCH_WAIT_MS,
             fetch_min_bytes=_GATHERED_BYTES if gather else 1,

@@ -1,8 +1,9 @@
-"""Tables: every replica reads a compacted topic from its beginning, and goes on reading."""
+"""Tables: every replica reads a compacted topic from its beginning, and goes on reading. News: from now on."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from datetime import timedelta
 
@@ -36,7 +37,9 @@ class TableReader:
         self._table = table
         self._settings = settings
         self._rng = random.Random()  # noqa: S311  jitter, not a secret
-        self.reader = Reader(broker, [self.name], group=None, settings=settings, take=self._take)
+        self.reader = Reader(
+            broker, [self.name], group=None, settings=settings, take=self._take, from_now=table.gap is not None
+        )
         self._catching_up: asyncio.Task[None] | None = None
 
     async def start(self, *, deadline: timedelta) -> None:
@@ -45,8 +48,15 @@ class TableReader:
         self._catching_up = asyncio.create_task(self._catch_up(), name=f"table {self.name}")
 
     async def restart(self, reason: str) -> None:
-        """Read again from the beginning with a new client. Raises Unreachable."""
+        """Read again with a new client: from the beginning, or from now on, after a gap. Raises Unreachable."""
         await self.reader.restart(reason)
+        if self._table.gap is not None:
+            # At once, for what was missed until now, and again when it is certain that all that follows is heard.
+            await self._table.gap()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.start_timeout.total_seconds()):
+                    await self._reach_the_end()
+            await self._table.gap()
 
     async def stop(self) -> None:
         """Stop reading."""
@@ -64,6 +74,11 @@ class TableReader:
             return []
 
     async def _catch_up(self) -> None:
+        records = await self._reach_the_end()
+        self.caught_up = True
+        log.info(names.Log.TABLE_READ, topic=self.name, records=records)
+
+    async def _reach_the_end(self) -> int:
         ends: dict[TopicPartition, int] = {}
         while not ends:
             try:
@@ -75,8 +90,7 @@ class TableReader:
             if self.reader.up_to_date and all(positions.get(tp, -1) >= end for tp, end in ends.items()):
                 break
             await asyncio.sleep(_CHECK_SECONDS)
-        self.caught_up = True
-        log.info(names.Log.TABLE_READ, topic=self.name, records=sum(ends.values()))
+        return sum(ends.values())
 
     async def _take(self, records: Records) -> None:
         for record in records:

@@ -120,7 +120,8 @@ def sentences_of(hit: Hit, query: NDArray[np.float32]) -> tuple[Sentence, ...]:
 
 def quantised(vector: NDArray[np.float32]) -> bytes:
     """A unit vector (float32) as int8, times 127: the form in which sentence vectors are kept, too."""
-    return np.rint(vector * _INT8).clip(-_INT8, _INT8).astype(np.int8).tobytes()
+    rounded: NDArray[np.int8] = np.rint(vector * _INT8).clip(-_INT8, _INT8).astype(np.int8)
+    return rounded.tobytes()
 
 
 def cosines(rows: bytes, query: NDArray[np.float32]) -> NDArray[np.float32]:
