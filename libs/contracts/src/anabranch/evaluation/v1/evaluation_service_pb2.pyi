@@ -913,6 +913,135 @@ class ScoreAnswerResponse(_message.Message):
 Global___ScoreAnswerResponse: _TypeAlias = ScoreAnswerResponse  # noqa: Y015
 
 @_typing.final
+class EstimateCascadeRequest(_message.Message):
+    """EstimateCascadeRequest names the variant that explored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    CORPUS_FIELD_NUMBER: _builtins.int
+    VARIANT_ID_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    corpus: _builtins.str
+    """Empty: all of the tenant's."""
+    variant_id: _builtins.str
+    """Empty: all variants with a cascade."""
+    keep: _builtins.float
+    """Share of the strong model's satisfaction that must be kept, 0 to 1; 0: 0.95."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        corpus: _builtins.str = ...,
+        variant_id: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        keep: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["corpus", b"corpus", "keep", b"keep", "since", b"since", "tenant", b"tenant", "variant_id", b"variant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EstimateCascadeRequest: _TypeAlias = EstimateCascadeRequest  # noqa: Y015
+
+@_typing.final
+class CascadeEstimate(_message.Message):
+    """CascadeEstimate is one pair of thresholds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SKIP_ABOVE_FIELD_NUMBER: _builtins.int
+    ESCALATE_BELOW_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    STRONG_SHARE_FIELD_NUMBER: _builtins.int
+    skip_above: _builtins.float
+    escalate_below: _builtins.float
+    value: _builtins.float
+    """Satisfaction expected, 0 to 1, doubly robust, with its 95 % interval."""
+    low: _builtins.float
+    high: _builtins.float
+    cost: _builtins.float
+    """Cost of an answer expected, in millionths of a US dollar; of tokens where prices are not known."""
+    strong_share: _builtins.float
+    """Share of questions that the strong model would answer."""
+    def __init__(
+        self,
+        *,
+        skip_above: _builtins.float = ...,
+        escalate_below: _builtins.float = ...,
+        value: _builtins.float = ...,
+        low: _builtins.float = ...,
+        high: _builtins.float = ...,
+        cost: _builtins.float = ...,
+        strong_share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "escalate_below", b"escalate_below", "high", b"high", "low", b"low", "skip_above", b"skip_above", "strong_share", b"strong_share", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CascadeEstimate: _TypeAlias = CascadeEstimate  # noqa: Y015
+
+@_typing.final
+class EstimateCascadeResponse(_message.Message):
+    """EstimateCascadeResponse is what could be had."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STRONG_FIELD_NUMBER: _builtins.int
+    CHEAP_FIELD_NUMBER: _builtins.int
+    BEST_FIELD_NUMBER: _builtins.int
+    ESTIMATES_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    COST_UNIT_FIELD_NUMBER: _builtins.int
+    answers: _builtins.int
+    """Answers drawn from."""
+    cost_unit: _builtins.str
+    """`microdollars` or `tokens`."""
+    @_builtins.property
+    def strong(self) -> Global___CascadeEstimate:
+        """The strong model for all."""
+
+    @_builtins.property
+    def cheap(self) -> Global___CascadeEstimate:
+        """The cheap model for all."""
+
+    @_builtins.property
+    def best(self) -> Global___CascadeEstimate:
+        """The cheapest whose interval's low end keeps what was asked for; unset: none does."""
+
+    @_builtins.property
+    def estimates(self) -> _containers.RepeatedCompositeFieldContainer[Global___CascadeEstimate]:
+        """All that were looked at, cheapest first."""
+
+    def __init__(
+        self,
+        *,
+        strong: Global___CascadeEstimate | None = ...,
+        cheap: Global___CascadeEstimate | None = ...,
+        best: Global___CascadeEstimate | None = ...,
+        estimates: _abc.Iterable[Global___CascadeEstimate] | None = ...,
+        answers: _builtins.int = ...,
+        cost_unit: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["best", b"best", "cheap", b"cheap", "strong", b"strong"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "best", b"best", "cheap", b"cheap", "cost_unit", b"cost_unit", "estimates", b"estimates", "strong", b"strong"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EstimateCascadeResponse: _TypeAlias = EstimateCascadeResponse  # noqa: Y015
+
+@_typing.final
 class CompareAnswersRequest(_message.Message):
     """CompareAnswersRequest is two answers to one question, with what they were drawn from."""
 

@@ -90,6 +90,11 @@ class EvaluationServiceStub(object):
                 request_serializer=anabranch_dot_evaluation_dot_v1_dot_evaluation__service__pb2.CompareAnswersRequest.SerializeToString,
                 response_deserializer=anabranch_dot_evaluation_dot_v1_dot_evaluation__service__pb2.CompareAnswersResponse.FromString,
                 _registered_method=True)
+        self.EstimateCascade = channel.unary_unary(
+                '/anabranch.evaluation.v1.EvaluationService/EstimateCascade',
+                request_serializer=anabranch_dot_evaluation_dot_v1_dot_evaluation__service__pb2.EstimateCascadeRequest.SerializeToString,
+                response_deserializer=anabranch_dot_evaluation_dot_v1_dot_evaluation__service__pb2.EstimateCascadeResponse.FromString,
+                _registered_method=True)
 
 
 class EvaluationServiceServicer(object):
@@ -174,6 +179,14 @@ class EvaluationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EstimateCascade(self, request, context):
+        """EstimateCascade says what other thresholds of a cascade would have been worth and cost, from answers whose model was chosen
+        at random. FAILED_PRECONDITION while there are too few of them that people judged.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EvaluationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -231,6 +244,11 @@ def add_EvaluationServiceServicer_to_server(servicer, server):
                     servicer.CompareAnswers,
                     request_deserializer=anabranch_dot_evaluation_dot_v1_dot_evaluation__service__pb2.CompareAnswersRequest.FromString,
                     response_serializer=anabranch_dot_evaluation_dot_v1_dot_evaluation__service__pb2.CompareAnswersResponse.SerializeToString,
+            ),
+            'EstimateCascade': grpc.unary_unary_rpc_method_handler(
+                    servicer.EstimateCascade,
+                    request_deserializer=anabranch_dot_evaluation_dot_v1_dot_evaluation__service__pb2.EstimateCascadeRequest.FromString,
+                    response_serializer=anabranch_dot_evaluation_dot_v1_dot_evaluation__service__pb2.EstimateCascadeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -531,6 +549,33 @@ class EvaluationService(object):
             '/anabranch.evaluation.v1.EvaluationService/CompareAnswers',
             anabranch_dot_evaluation_dot_v1_dot_evaluation__service__pb2.CompareAnswersRequest.SerializeToString,
             anabranch_dot_evaluation_dot_v1_dot_evaluation__service__pb2.CompareAnswersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EstimateCascade(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/anabranch.evaluation.v1.EvaluationService/EstimateCascade',
+            anabranch_dot_evaluation_dot_v1_dot_evaluation__service__pb2.EstimateCascadeRequest.SerializeToString,
+            anabranch_dot_evaluation_dot_v1_dot_evaluation__service__pb2.EstimateCascadeResponse.FromString,
             options,
             channel_credentials,
             insecure,

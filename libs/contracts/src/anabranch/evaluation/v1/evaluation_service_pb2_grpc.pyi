@@ -57,6 +57,10 @@ class EvaluationServiceStub:
     """CompareAnswers has the judge say which of two answers is better, each vote in both positions. FAILED_PRECONDITION
     where no judge is configured; UNAVAILABLE when it gave no reply to any vote.
     """
+    EstimateCascade: _grpc.UnaryUnaryMultiCallable[_evaluation_service_pb2.EstimateCascadeRequest, _evaluation_service_pb2.EstimateCascadeResponse]
+    """EstimateCascade says what other thresholds of a cascade would have been worth and cost, from answers whose model was chosen
+    at random. FAILED_PRECONDITION while there are too few of them that people judged.
+    """
 
 @_typing.type_check_only
 class EvaluationServiceAsyncStub(EvaluationServiceStub):
@@ -86,6 +90,10 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     CompareAnswers: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.CompareAnswersRequest, _evaluation_service_pb2.CompareAnswersResponse]  # type: ignore[assignment]
     """CompareAnswers has the judge say which of two answers is better, each vote in both positions. FAILED_PRECONDITION
     where no judge is configured; UNAVAILABLE when it gave no reply to any vote.
+    """
+    EstimateCascade: _aio.UnaryUnaryMultiCallable[_evaluation_service_pb2.EstimateCascadeRequest, _evaluation_service_pb2.EstimateCascadeResponse]  # type: ignore[assignment]
+    """EstimateCascade says what other thresholds of a cascade would have been worth and cost, from answers whose model was chosen
+    at random. FAILED_PRECONDITION while there are too few of them that people judged.
     """
 
 class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -179,6 +187,16 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_evaluation_service_pb2.CompareAnswersResponse, _abc.Awaitable[_evaluation_service_pb2.CompareAnswersResponse]]:
         """CompareAnswers has the judge say which of two answers is better, each vote in both positions. FAILED_PRECONDITION
         where no judge is configured; UNAVAILABLE when it gave no reply to any vote.
+        """
+
+    @_abc_1.abstractmethod
+    def EstimateCascade(
+        self,
+        request: _evaluation_service_pb2.EstimateCascadeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluation_service_pb2.EstimateCascadeResponse, _abc.Awaitable[_evaluation_service_pb2.EstimateCascadeResponse]]:
+        """EstimateCascade says what other thresholds of a cascade would have been worth and cost, from answers whose model was chosen
+        at random. FAILED_PRECONDITION while there are too few of them that people judged.
         """
 
 def add_EvaluationServiceServicer_to_server(servicer: EvaluationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -90,6 +90,7 @@ class AnswerServed(_message.Message):
     CACHED_FROM_FIELD_NUMBER: _builtins.int
     COST_MICROS_FIELD_NUMBER: _builtins.int
     ESCALATED_FIELD_NUMBER: _builtins.int
+    CASCADE_FIELD_NUMBER: _builtins.int
     answer_id: _builtins.str
     tenant: _builtins.str
     corpus: _builtins.str
@@ -157,6 +158,10 @@ class AnswerServed(_message.Message):
     def guards(self) -> _containers.RepeatedCompositeFieldContainer[_events_pb2.CheckResult]:
         """Verdicts other than ALLOW, and those of checks in shadow."""
 
+    @_builtins.property
+    def cascade(self) -> _generation_service_pb2.CascadeTrace:
+        """Where a cheaper model might have answered."""
+
     def __init__(
         self,
         *,
@@ -199,10 +204,11 @@ class AnswerServed(_message.Message):
         cached_from: _builtins.str = ...,
         cost_micros: _builtins.int | None = ...,
         escalated: _builtins.bool = ...,
+        cascade: _generation_service_pb2.CascadeTrace | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "cost_micros", b"cost_micros", "served_at", b"served_at", "timings", b"timings", "usage", b"usage", "variables", b"variables"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "cascade", b"cascade", "cost_micros", b"cost_micros", "served_at", b"served_at", "timings", b"timings", "usage", b"usage", "variables", b"variables"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "abstained", b"abstained", "adapter", b"adapter", "answer", b"answer", "answer_id", b"answer_id", "arm", b"arm", "assignment_unit", b"assignment_unit", "backend", b"backend", "cached_from", b"cached_from", "citations", b"citations", "corpus", b"corpus", "cost_micros", b"cost_micros", "embedding_version", b"embedding_version", "escalated", b"escalated", "experiment_id", b"experiment_id", "feature_set", b"feature_set", "finish_reason", b"finish_reason", "guards", b"guards", "has_content", b"has_content", "history", b"history", "index_generation", b"index_generation", "key_id", b"key_id", "model", b"model", "passages", b"passages", "policy_version", b"policy_version", "prompt_version", b"prompt_version", "question", b"question", "ranks_randomised", b"ranks_randomised", "reranker_version", b"reranker_version", "routing_revision", b"routing_revision", "routing_scope", b"routing_scope", "search_query", b"search_query", "served_at", b"served_at", "session_id", b"session_id", "tenant", b"tenant", "timings", b"timings", "usage", b"usage", "user_id", b"user_id", "variables", b"variables", "variant_id", b"variant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "abstained", b"abstained", "adapter", b"adapter", "answer", b"answer", "answer_id", b"answer_id", "arm", b"arm", "assignment_unit", b"assignment_unit", "backend", b"backend", "cached_from", b"cached_from", "cascade", b"cascade", "citations", b"citations", "corpus", b"corpus", "cost_micros", b"cost_micros", "embedding_version", b"embedding_version", "escalated", b"escalated", "experiment_id", b"experiment_id", "feature_set", b"feature_set", "finish_reason", b"finish_reason", "guards", b"guards", "has_content", b"has_content", "history", b"history", "index_generation", b"index_generation", "key_id", b"key_id", "model", b"model", "passages", b"passages", "policy_version", b"policy_version", "prompt_version", b"prompt_version", "question", b"question", "ranks_randomised", b"ranks_randomised", "reranker_version", b"reranker_version", "routing_revision", b"routing_revision", "routing_scope", b"routing_scope", "search_query", b"search_query", "served_at", b"served_at", "session_id", b"session_id", "tenant", b"tenant", "timings", b"timings", "usage", b"usage", "user_id", b"user_id", "variables", b"variables", "variant_id", b"variant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_micros: _TypeAlias = _typing.Literal["cost_micros"]  # noqa: Y015
     _WhichOneofArgType__cost_micros: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros"]  # noqa: Y015

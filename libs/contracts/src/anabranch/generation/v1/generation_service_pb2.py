@@ -28,47 +28,49 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0anabranch/generation/v1/generation_service.proto\x12\x17\x61nabranch.generation.v1\x1a#anabranch/ingestion/v1/events.proto\x1a.anabranch/retrieval/v1/retrieval_service.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xcc\x03\n\x12GenerationSettings\x12\x18\n\x07\x62\x61\x63kend\x18\x01 \x01(\tR\x07\x62\x61\x63kend\x12\x14\n\x05model\x18\x02 \x01(\tR\x05model\x12\x18\n\x07\x61\x64\x61pter\x18\x03 \x01(\tR\x07\x61\x64\x61pter\x12\x1d\n\nmax_tokens\x18\x04 \x01(\rR\tmaxTokens\x12 \n\x0btemperature\x18\x05 \x01(\x01R\x0btemperature\x12\x12\n\x04stop\x18\x06 \x03(\tR\x04stop\x12\x12\n\x04seed\x18\x07 \x01(\x04R\x04seed\x12%\n\x0e\x63ontext_tokens\x18\x08 \x01(\rR\rcontextTokens\x12#\n\rmax_sentences\x18\t \x01(\rR\x0cmaxSentences\x12#\n\rabstain_below\x18\n \x01(\x01R\x0c\x61\x62stainBelow\x12\x37\n\x06prompt\x18\x0b \x01(\x0b\x32\x1f.anabranch.generation.v1.PromptR\x06prompt\x12\x1d\n\nprompt_ref\x18\x0c \x01(\tR\tpromptRef\x12:\n\x07\x63\x61scade\x18\r \x01(\x0b\x32 .anabranch.generation.v1.CascadeR\x07\x63\x61scade\"\x7f\n\x07\x43\x61scade\x12\x18\n\x07\x62\x61\x63kend\x18\x01 \x01(\tR\x07\x62\x61\x63kend\x12\x14\n\x05model\x18\x02 \x01(\tR\x05model\x12\x1d\n\nskip_above\x18\x03 \x01(\x01R\tskipAbove\x12%\n\x0e\x65scalate_below\x18\x04 \x01(\x01R\rescalateBelow\"V\n\x06Prompt\x12\x18\n\x07version\x18\x01 \x01(\tR\x07version\x12\x16\n\x06system\x18\x02 \x01(\tR\x06system\x12\x1a\n\x08template\x18\x03 \x01(\tR\x08template\"M\n\x04Turn\x12\x31\n\x04role\x18\x01 \x01(\x0e\x32\x1d.anabranch.generation.v1.RoleR\x04role\x12\x12\n\x04text\x18\x02 \x01(\tR\x04text\"\xe0\x02\n\x0fGenerateRequest\x12\x1a\n\x08question\x18\x01 \x01(\tR\x08question\x12;\n\x08passages\x18\x02 \x03(\x0b\x32\x1f.anabranch.retrieval.v1.PassageR\x08passages\x12G\n\x08settings\x18\x03 \x01(\x0b\x32+.anabranch.generation.v1.GenerationSettingsR\x08settings\x12\x37\n\x07history\x18\x04 \x03(\x0b\x32\x1d.anabranch.generation.v1.TurnR\x07history\x12\x35\n\tvariables\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructR\tvariables\x12\x16\n\x06\x63\x61nary\x18\x06 \x01(\tR\x06\x63\x61nary\x12#\n\rmark_passages\x18\x07 \x01(\x08R\x0cmarkPassages\"\xe6\x02\n\x08\x43itation\x12\x16\n\x06number\x18\x01 \x01(\rR\x06number\x12?\n\x08\x64ocument\x18\x02 \x01(\x0b\x32#.anabranch.ingestion.v1.DocumentRefR\x08\x64ocument\x12\x19\n\x08\x63hunk_id\x18\x03 \x01(\tR\x07\x63hunkId\x12\x12\n\x04text\x18\x04 \x01(\tR\x04text\x12\x30\n\x04span\x18\x05 \x01(\x0b\x32\x1c.anabranch.ingestion.v1.SpanR\x04span\x12=\n\x0b\x61nswer_span\x18\x06 \x01(\x0b\x32\x1c.anabranch.ingestion.v1.SpanR\nanswerSpan\x12\x14\n\x05title\x18\x07 \x01(\tR\x05title\x12\x1d\n\nsource_uri\x18\x08 \x01(\tR\tsourceUri\x12\x12\n\x04page\x18\t \x01(\rR\x04page\x12\x18\n\x07support\x18\n \x01(\x01R\x07support\"Y\n\x05Usage\x12#\n\rprompt_tokens\x18\x01 \x01(\rR\x0cpromptTokens\x12+\n\x11\x63ompletion_tokens\x18\x02 \x01(\rR\x10\x63ompletionTokens\"\x93\x03\n\tGenerated\x12=\n\x06reason\x18\x01 \x01(\x0e\x32%.anabranch.generation.v1.FinishReasonR\x06reason\x12\x34\n\x05usage\x18\x02 \x01(\x0b\x32\x1e.anabranch.generation.v1.UsageR\x05usage\x12\x1c\n\tabstained\x18\x03 \x01(\x08R\tabstained\x12\x18\n\x07support\x18\x04 \x01(\x01R\x07support\x12\x18\n\x07\x62\x61\x63kend\x18\x05 \x01(\tR\x07\x62\x61\x63kend\x12\x14\n\x05model\x18\x06 \x01(\tR\x05model\x12H\n\x13time_to_first_token\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationR\x10timeToFirstToken\x12%\n\x0eprompt_version\x18\x08 \x01(\tR\rpromptVersion\x12\x38\n\x05\x63\x61lls\x18\t \x03(\x0b\x32\".anabranch.generation.v1.ModelCallR\x05\x63\x61lls\"\x87\x01\n\tModelCall\x12\x18\n\x07\x62\x61\x63kend\x18\x01 \x01(\tR\x07\x62\x61\x63kend\x12\x14\n\x05model\x18\x02 \x01(\tR\x05model\x12\x34\n\x05usage\x18\x03 \x01(\x0b\x32\x1e.anabranch.generation.v1.UsageR\x05usage\x12\x14\n\x05\x64raft\x18\x04 \x01(\x08R\x05\x64raft\"\xb8\x01\n\x10GenerateResponse\x12\x16\n\x05\x64\x65lta\x18\x01 \x01(\tH\x00R\x05\x64\x65lta\x12?\n\x08\x63itation\x18\x02 \x01(\x0b\x32!.anabranch.generation.v1.CitationH\x00R\x08\x63itation\x12\x42\n\tgenerated\x18\x03 \x01(\x0b\x32\".anabranch.generation.v1.GeneratedH\x00R\tgeneratedB\x07\n\x05\x65vent\"\xaf\x01\n\x0f\x43ondenseRequest\x12\x1a\n\x08question\x18\x01 \x01(\tR\x08question\x12\x37\n\x07history\x18\x02 \x03(\x0b\x32\x1d.anabranch.generation.v1.TurnR\x07history\x12G\n\x08settings\x18\x03 \x01(\x0b\x32+.anabranch.generation.v1.GenerationSettingsR\x08settings\"\x80\x01\n\x10\x43ondenseResponse\x12\x1a\n\x08question\x18\x01 \x01(\tR\x08question\x12\x18\n\x07\x63hanged\x18\x02 \x01(\x08R\x07\x63hanged\x12\x36\n\x04\x63\x61ll\x18\x03 \x01(\x0b\x32\".anabranch.generation.v1.ModelCallR\x04\x63\x61ll\"\x15\n\x13ListBackendsRequest\"5\n\x07\x42\x61\x63kend\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n\x06models\x18\x02 \x03(\tR\x06models\"T\n\x14ListBackendsResponse\x12<\n\x08\x62\x61\x63kends\x18\x01 \x03(\x0b\x32 .anabranch.generation.v1.BackendR\x08\x62\x61\x63kends*?\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_USER\x10\x01\x12\x12\n\x0eROLE_ASSISTANT\x10\x02*\xb2\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_ABSTAINED\x10\x03\x12\x19\n\x15\x46INISH_REASON_TIMEOUT\x10\x04\x12\x19\n\x15\x46INISH_REASON_BLOCKED\x10\x05\x32\xc4\x02\n\x11GenerationService\x12\x61\n\x08Generate\x12(.anabranch.generation.v1.GenerateRequest\x1a).anabranch.generation.v1.GenerateResponse0\x01\x12_\n\x08\x43ondense\x12(.anabranch.generation.v1.CondenseRequest\x1a).anabranch.generation.v1.CondenseResponse\x12k\n\x0cListBackends\x12,.anabranch.generation.v1.ListBackendsRequest\x1a-.anabranch.generation.v1.ListBackendsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0anabranch/generation/v1/generation_service.proto\x12\x17\x61nabranch.generation.v1\x1a#anabranch/ingestion/v1/events.proto\x1a.anabranch/retrieval/v1/retrieval_service.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xcc\x03\n\x12GenerationSettings\x12\x18\n\x07\x62\x61\x63kend\x18\x01 \x01(\tR\x07\x62\x61\x63kend\x12\x14\n\x05model\x18\x02 \x01(\tR\x05model\x12\x18\n\x07\x61\x64\x61pter\x18\x03 \x01(\tR\x07\x61\x64\x61pter\x12\x1d\n\nmax_tokens\x18\x04 \x01(\rR\tmaxTokens\x12 \n\x0btemperature\x18\x05 \x01(\x01R\x0btemperature\x12\x12\n\x04stop\x18\x06 \x03(\tR\x04stop\x12\x12\n\x04seed\x18\x07 \x01(\x04R\x04seed\x12%\n\x0e\x63ontext_tokens\x18\x08 \x01(\rR\rcontextTokens\x12#\n\rmax_sentences\x18\t \x01(\rR\x0cmaxSentences\x12#\n\rabstain_below\x18\n \x01(\x01R\x0c\x61\x62stainBelow\x12\x37\n\x06prompt\x18\x0b \x01(\x0b\x32\x1f.anabranch.generation.v1.PromptR\x06prompt\x12\x1d\n\nprompt_ref\x18\x0c \x01(\tR\tpromptRef\x12:\n\x07\x63\x61scade\x18\r \x01(\x0b\x32 .anabranch.generation.v1.CascadeR\x07\x63\x61scade\"\x99\x01\n\x07\x43\x61scade\x12\x18\n\x07\x62\x61\x63kend\x18\x01 \x01(\tR\x07\x62\x61\x63kend\x12\x14\n\x05model\x18\x02 \x01(\tR\x05model\x12\x1d\n\nskip_above\x18\x03 \x01(\x01R\tskipAbove\x12%\n\x0e\x65scalate_below\x18\x04 \x01(\x01R\rescalateBelow\x12\x18\n\x07\x65xplore\x18\x05 \x01(\x01R\x07\x65xplore\"V\n\x06Prompt\x12\x18\n\x07version\x18\x01 \x01(\tR\x07version\x12\x16\n\x06system\x18\x02 \x01(\tR\x06system\x12\x1a\n\x08template\x18\x03 \x01(\tR\x08template\"M\n\x04Turn\x12\x31\n\x04role\x18\x01 \x01(\x0e\x32\x1d.anabranch.generation.v1.RoleR\x04role\x12\x12\n\x04text\x18\x02 \x01(\tR\x04text\"\xe0\x02\n\x0fGenerateRequest\x12\x1a\n\x08question\x18\x01 \x01(\tR\x08question\x12;\n\x08passages\x18\x02 \x03(\x0b\x32\x1f.anabranch.retrieval.v1.PassageR\x08passages\x12G\n\x08settings\x18\x03 \x01(\x0b\x32+.anabranch.generation.v1.GenerationSettingsR\x08settings\x12\x37\n\x07history\x18\x04 \x03(\x0b\x32\x1d.anabranch.generation.v1.TurnR\x07history\x12\x35\n\tvariables\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructR\tvariables\x12\x16\n\x06\x63\x61nary\x18\x06 \x01(\tR\x06\x63\x61nary\x12#\n\rmark_passages\x18\x07 \x01(\x08R\x0cmarkPassages\"\xe6\x02\n\x08\x43itation\x12\x16\n\x06number\x18\x01 \x01(\rR\x06number\x12?\n\x08\x64ocument\x18\x02 \x01(\x0b\x32#.anabranch.ingestion.v1.DocumentRefR\x08\x64ocument\x12\x19\n\x08\x63hunk_id\x18\x03 \x01(\tR\x07\x63hunkId\x12\x12\n\x04text\x18\x04 \x01(\tR\x04text\x12\x30\n\x04span\x18\x05 \x01(\x0b\x32\x1c.anabranch.ingestion.v1.SpanR\x04span\x12=\n\x0b\x61nswer_span\x18\x06 \x01(\x0b\x32\x1c.anabranch.ingestion.v1.SpanR\nanswerSpan\x12\x14\n\x05title\x18\x07 \x01(\tR\x05title\x12\x1d\n\nsource_uri\x18\x08 \x01(\tR\tsourceUri\x12\x12\n\x04page\x18\t \x01(\rR\x04page\x12\x18\n\x07support\x18\n \x01(\x01R\x07support\"Y\n\x05Usage\x12#\n\rprompt_tokens\x18\x01 \x01(\rR\x0cpromptTokens\x12+\n\x11\x63ompletion_tokens\x18\x02 \x01(\rR\x10\x63ompletionTokens\"\xd4\x03\n\tGenerated\x12=\n\x06reason\x18\x01 \x01(\x0e\x32%.anabranch.generation.v1.FinishReasonR\x06reason\x12\x34\n\x05usage\x18\x02 \x01(\x0b\x32\x1e.anabranch.generation.v1.UsageR\x05usage\x12\x1c\n\tabstained\x18\x03 \x01(\x08R\tabstained\x12\x18\n\x07support\x18\x04 \x01(\x01R\x07support\x12\x18\n\x07\x62\x61\x63kend\x18\x05 \x01(\tR\x07\x62\x61\x63kend\x12\x14\n\x05model\x18\x06 \x01(\tR\x05model\x12H\n\x13time_to_first_token\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationR\x10timeToFirstToken\x12%\n\x0eprompt_version\x18\x08 \x01(\tR\rpromptVersion\x12\x38\n\x05\x63\x61lls\x18\t \x03(\x0b\x32\".anabranch.generation.v1.ModelCallR\x05\x63\x61lls\x12?\n\x07\x63\x61scade\x18\n \x01(\x0b\x32%.anabranch.generation.v1.CascadeTraceR\x07\x63\x61scade\"\x9e\x01\n\x0c\x43\x61scadeTrace\x12\x1e\n\ndifficulty\x18\x01 \x01(\x01R\ndifficulty\x12(\n\rdraft_support\x18\x02 \x01(\x01H\x00R\x0c\x64raftSupport\x88\x01\x01\x12\x16\n\x06strong\x18\x03 \x01(\x08R\x06strong\x12\x1a\n\x08\x65xplored\x18\x04 \x01(\x08R\x08\x65xploredB\x10\n\x0e_draft_support\"\x87\x01\n\tModelCall\x12\x18\n\x07\x62\x61\x63kend\x18\x01 \x01(\tR\x07\x62\x61\x63kend\x12\x14\n\x05model\x18\x02 \x01(\tR\x05model\x12\x34\n\x05usage\x18\x03 \x01(\x0b\x32\x1e.anabranch.generation.v1.UsageR\x05usage\x12\x14\n\x05\x64raft\x18\x04 \x01(\x08R\x05\x64raft\"\xb8\x01\n\x10GenerateResponse\x12\x16\n\x05\x64\x65lta\x18\x01 \x01(\tH\x00R\x05\x64\x65lta\x12?\n\x08\x63itation\x18\x02 \x01(\x0b\x32!.anabranch.generation.v1.CitationH\x00R\x08\x63itation\x12\x42\n\tgenerated\x18\x03 \x01(\x0b\x32\".anabranch.generation.v1.GeneratedH\x00R\tgeneratedB\x07\n\x05\x65vent\"\xaf\x01\n\x0f\x43ondenseRequest\x12\x1a\n\x08question\x18\x01 \x01(\tR\x08question\x12\x37\n\x07history\x18\x02 \x03(\x0b\x32\x1d.anabranch.generation.v1.TurnR\x07history\x12G\n\x08settings\x18\x03 \x01(\x0b\x32+.anabranch.generation.v1.GenerationSettingsR\x08settings\"\x80\x01\n\x10\x43ondenseResponse\x12\x1a\n\x08question\x18\x01 \x01(\tR\x08question\x12\x18\n\x07\x63hanged\x18\x02 \x01(\x08R\x07\x63hanged\x12\x36\n\x04\x63\x61ll\x18\x03 \x01(\x0b\x32\".anabranch.generation.v1.ModelCallR\x04\x63\x61ll\"\x15\n\x13ListBackendsRequest\"5\n\x07\x42\x61\x63kend\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n\x06models\x18\x02 \x03(\tR\x06models\"T\n\x14ListBackendsResponse\x12<\n\x08\x62\x61\x63kends\x18\x01 \x03(\x0b\x32 .anabranch.generation.v1.BackendR\x08\x62\x61\x63kends*?\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_USER\x10\x01\x12\x12\n\x0eROLE_ASSISTANT\x10\x02*\xb2\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_ABSTAINED\x10\x03\x12\x19\n\x15\x46INISH_REASON_TIMEOUT\x10\x04\x12\x19\n\x15\x46INISH_REASON_BLOCKED\x10\x05\x32\xc4\x02\n\x11GenerationService\x12\x61\n\x08Generate\x12(.anabranch.generation.v1.GenerateRequest\x1a).anabranch.generation.v1.GenerateResponse0\x01\x12_\n\x08\x43ondense\x12(.anabranch.generation.v1.CondenseRequest\x1a).anabranch.generation.v1.CondenseResponse\x12k\n\x0cListBackends\x12,.anabranch.generation.v1.ListBackendsRequest\x1a-.anabranch.generation.v1.ListBackendsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'anabranch.generation.v1.generation_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=2994
-  _globals['_ROLE']._serialized_end=3057
-  _globals['_FINISHREASON']._serialized_start=3060
-  _globals['_FINISHREASON']._serialized_end=3238
+  _globals['_ROLE']._serialized_start=3247
+  _globals['_ROLE']._serialized_end=3310
+  _globals['_FINISHREASON']._serialized_start=3313
+  _globals['_FINISHREASON']._serialized_end=3491
   _globals['_GENERATIONSETTINGS']._serialized_start=225
   _globals['_GENERATIONSETTINGS']._serialized_end=685
-  _globals['_CASCADE']._serialized_start=687
-  _globals['_CASCADE']._serialized_end=814
-  _globals['_PROMPT']._serialized_start=816
-  _globals['_PROMPT']._serialized_end=902
-  _globals['_TURN']._serialized_start=904
-  _globals['_TURN']._serialized_end=981
-  _globals['_GENERATEREQUEST']._serialized_start=984
-  _globals['_GENERATEREQUEST']._serialized_end=1336
-  _globals['_CITATION']._serialized_start=1339
-  _globals['_CITATION']._serialized_end=1697
-  _globals['_USAGE']._serialized_start=1699
-  _globals['_USAGE']._serialized_end=1788
-  _globals['_GENERATED']._serialized_start=1791
-  _globals['_GENERATED']._serialized_end=2194
-  _globals['_MODELCALL']._serialized_start=2197
-  _globals['_MODELCALL']._serialized_end=2332
-  _globals['_GENERATERESPONSE']._serialized_start=2335
-  _globals['_GENERATERESPONSE']._serialized_end=2519
-  _globals['_CONDENSEREQUEST']._serialized_start=2522
-  _globals['_CONDENSEREQUEST']._serialized_end=2697
-  _globals['_CONDENSERESPONSE']._serialized_start=2700
-  _globals['_CONDENSERESPONSE']._serialized_end=2828
-  _globals['_LISTBACKENDSREQUEST']._serialized_start=2830
-  _globals['_LISTBACKENDSREQUEST']._serialized_end=2851
-  _globals['_BACKEND']._serialized_start=2853
-  _globals['_BACKEND']._serialized_end=2906
-  _globals['_LISTBACKENDSRESPONSE']._serialized_start=2908
-  _globals['_LISTBACKENDSRESPONSE']._serialized_end=2992
-  _globals['_GENERATIONSERVICE']._serialized_start=3241
-  _globals['_GENERATIONSERVICE']._serialized_end=3565
+  _globals['_CASCADE']._serialized_start=688
+  _globals['_CASCADE']._serialized_end=841
+  _globals['_PROMPT']._serialized_start=843
+  _globals['_PROMPT']._serialized_end=929
+  _globals['_TURN']._serialized_start=931
+  _globals['_TURN']._serialized_end=1008
+  _globals['_GENERATEREQUEST']._serialized_start=1011
+  _globals['_GENERATEREQUEST']._serialized_end=1363
+  _globals['_CITATION']._serialized_start=1366
+  _globals['_CITATION']._serialized_end=1724
+  _globals['_USAGE']._serialized_start=1726
+  _globals['_USAGE']._serialized_end=1815
+  _globals['_GENERATED']._serialized_start=1818
+  _globals['_GENERATED']._serialized_end=2286
+  _globals['_CASCADETRACE']._serialized_start=2289
+  _globals['_CASCADETRACE']._serialized_end=2447
+  _globals['_MODELCALL']._serialized_start=2450
+  _globals['_MODELCALL']._serialized_end=2585
+  _globals['_GENERATERESPONSE']._serialized_start=2588
+  _globals['_GENERATERESPONSE']._serialized_end=2772
+  _globals['_CONDENSEREQUEST']._serialized_start=2775
+  _globals['_CONDENSEREQUEST']._serialized_end=2950
+  _globals['_CONDENSERESPONSE']._serialized_start=2953
+  _globals['_CONDENSERESPONSE']._serialized_end=3081
+  _globals['_LISTBACKENDSREQUEST']._serialized_start=3083
+  _globals['_LISTBACKENDSREQUEST']._serialized_end=3104
+  _globals['_BACKEND']._serialized_start=3106
+  _globals['_BACKEND']._serialized_end=3159
+  _globals['_LISTBACKENDSRESPONSE']._serialized_start=3161
+  _globals['_LISTBACKENDSRESPONSE']._serialized_end=3245
+  _globals['_GENERATIONSERVICE']._serialized_start=3494
+  _globals['_GENERATIONSERVICE']._serialized_end=3818
 # @@protoc_insertion_point(module_scope)

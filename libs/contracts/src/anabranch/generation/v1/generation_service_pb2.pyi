@@ -147,12 +147,17 @@ class Cascade(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     SKIP_ABOVE_FIELD_NUMBER: _builtins.int
     ESCALATE_BELOW_FIELD_NUMBER: _builtins.int
+    EXPLORE_FIELD_NUMBER: _builtins.int
     backend: _builtins.str
     model: _builtins.str
     skip_above: _builtins.float
     """Questions whose learned difficulty is above this go to the settings' own model at once, 0 to 1; 0: none does."""
     escalate_below: _builtins.float
     """Support below which a draft is written again, 0 to 1."""
+    explore: _builtins.float
+    """Share of questions, 0 to 1, that are drafted and then answered by one of the two models at random: what the thresholds are
+    learned from.
+    """
     def __init__(
         self,
         *,
@@ -160,10 +165,11 @@ class Cascade(_message.Message):
         model: _builtins.str = ...,
         skip_above: _builtins.float = ...,
         escalate_below: _builtins.float = ...,
+        explore: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "escalate_below", b"escalate_below", "model", b"model", "skip_above", b"skip_above"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "escalate_below", b"escalate_below", "explore", b"explore", "model", b"model", "skip_above", b"skip_above"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -365,6 +371,7 @@ class Generated(_message.Message):
     TIME_TO_FIRST_TOKEN_FIELD_NUMBER: _builtins.int
     PROMPT_VERSION_FIELD_NUMBER: _builtins.int
     CALLS_FIELD_NUMBER: _builtins.int
+    CASCADE_FIELD_NUMBER: _builtins.int
     reason: Global___FinishReason.ValueType
     abstained: _builtins.bool
     """True when nothing found supports an answer; the text then says so."""
@@ -382,6 +389,10 @@ class Generated(_message.Message):
     def calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelCall]:
         """Calls of models that this answer took, the last one's included."""
 
+    @_builtins.property
+    def cascade(self) -> Global___CascadeTrace:
+        """Where the settings ask for a cascade."""
+
     def __init__(
         self,
         *,
@@ -394,14 +405,51 @@ class Generated(_message.Message):
         time_to_first_token: _duration_pb2.Duration | None = ...,
         prompt_version: _builtins.str = ...,
         calls: _abc.Iterable[Global___ModelCall] | None = ...,
+        cascade: Global___CascadeTrace | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["time_to_first_token", b"time_to_first_token", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cascade", b"cascade", "time_to_first_token", b"time_to_first_token", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstained", b"abstained", "backend", b"backend", "calls", b"calls", "model", b"model", "prompt_version", b"prompt_version", "reason", b"reason", "support", b"support", "time_to_first_token", b"time_to_first_token", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstained", b"abstained", "backend", b"backend", "calls", b"calls", "cascade", b"cascade", "model", b"model", "prompt_version", b"prompt_version", "reason", b"reason", "support", b"support", "time_to_first_token", b"time_to_first_token", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Generated: _TypeAlias = Generated  # noqa: Y015
+
+@_typing.final
+class CascadeTrace(_message.Message):
+    """CascadeTrace is what was known when a model was chosen, and which one it was."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIFFICULTY_FIELD_NUMBER: _builtins.int
+    DRAFT_SUPPORT_FIELD_NUMBER: _builtins.int
+    STRONG_FIELD_NUMBER: _builtins.int
+    EXPLORED_FIELD_NUMBER: _builtins.int
+    difficulty: _builtins.float
+    """Learned difficulty of the question, 0 to 1."""
+    draft_support: _builtins.float
+    """Support of the cheap model's draft, 0 to 1; unset: none was drafted."""
+    strong: _builtins.bool
+    """The settings' own model answered; otherwise the cheap one did."""
+    explored: _builtins.bool
+    """Chosen at random, each model with probability one half."""
+    def __init__(
+        self,
+        *,
+        difficulty: _builtins.float = ...,
+        draft_support: _builtins.float | None = ...,
+        strong: _builtins.bool = ...,
+        explored: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_draft_support", b"_draft_support", "draft_support", b"draft_support"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_draft_support", b"_draft_support", "difficulty", b"difficulty", "draft_support", b"draft_support", "explored", b"explored", "strong", b"strong"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__draft_support: _TypeAlias = _typing.Literal["draft_support"]  # noqa: Y015
+    _WhichOneofArgType__draft_support: _TypeAlias = _typing.Literal["_draft_support", b"_draft_support"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__draft_support) -> _WhichOneofReturnType__draft_support | None: ...
+
+Global___CascadeTrace: _TypeAlias = CascadeTrace  # noqa: Y015
 
 @_typing.final
 class ModelCall(_message.Message):
