@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Protocol
 
-from anabranch_guardrails.domain import Finding, Subject
+from anabranch_guardrails.domain import Finding, Span, Stage, Subject, Verdict
+from anabranch_guardrails.domain.policies import Result
 
-__all__ = ["Check", "RemoteCheck"]
+__all__ = ["Anonymiser", "Blocked", "BlockedRecord", "Check", "RemoteCheck", "Telemetry"]
 
 
 class Check(Protocol):
@@ -40,3 +44,66 @@ class RemoteCheck(Protocol):
 
     async def look(self, subject: Subject) -> Finding:
         """What is found. Raises Transient, Unreachable, Invalid for an answer that cannot be read."""
+
+
+class Anonymiser(Protocol):
+    """Placeholders for personal data; one for each request, so that the same value has the same placeholder."""
+
+    def spans(self, text: str) -> Sequence[Span]:
+        """Where personal data of the kinds that it was made for stands."""
+
+    def placeholder(self, kind: str, value: str) -> str:
+        """What is to stand for `value`: `<EMAIL_1>`, ...; never one that `reserve` was told of."""
+
+    def reserve(self, text: str) -> None:
+        """Placeholders that stand in `text` already are not to be given."""
+
+    @property
+    def vault(self) -> Mapping[str, str]:
+        """What the placeholders given so far stand for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocked:
+    """A text that was blocked or withheld."""
+
+    request_id: str
+    tenant: str
+    corpus: str
+    stage: Stage
+    verdict: Verdict
+    policy_version: str
+    results: tuple[Result, ...]
+    at: datetime
+
+
+class BlockedRecord(Protocol):
+    """Tells of blocked texts behind the caller's back: never waits, and counts what it has to give up."""
+
+    def add(self, blocked: Blocked) -> None:
+        """Keeps it until it is told."""
+
+
+class Telemetry(Protocol):
+    """What is counted."""
+
+    def looked(self, stage: Stage, result: Result) -> None:
+        """A rule was run, or skipped."""
+
+    def decided(self, stage: Stage, verdict: Verdict, took: timedelta) -> None:
+        """A text was decided over."""
+
+    def failed(self, stage: Stage, result: Result, problem: str) -> None:
+        """A check failed or took too long; `problem` holds nothing of the text."""
+
+    def remembered(self, *, hit: bool) -> None:
+        """A passage's result was looked for among those kept."""
+
+    def held(self, wait: timedelta) -> None:
+        """A piece of a stream was released after this wait."""
+
+    def abandoned(self, check: str) -> None:
+        """A worker was given up because its check does not come back."""
+
+    def refused(self, version: str, problem: str) -> None:
+        """A policy cannot be taken by this build."""

@@ -1,4 +1,4 @@
-"""What is checked, and what checks find."""
+"""What is checked, what checks find, and what policies make of it."""
 
 from anabranch_guardrails.domain.values import Context, Finding, Span, Stage, Status, Subject, Verdict
 

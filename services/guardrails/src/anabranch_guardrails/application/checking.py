@@ -1,0 +1,319 @@
+"""Checking a text, or the passages of a question."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from time import perf_counter
+from typing import Final
+
+from anabranch_faults import Invalid, TooLarge
+from anabranch_guardrails.application.catalogue import Catalogue, Plan, Step
+from anabranch_guardrails.application.policies import Policies, Whose
+from anabranch_guardrails.application.ports import Anonymiser, Blocked, BlockedRecord, Telemetry
+from anabranch_guardrails.application.running import Runner
+from anabranch_guardrails.domain import Context, Stage, Status, Subject, Verdict
+from anabranch_guardrails.domain.policies import Edit, Result, decide, edits_of, merged, rewritten
+
+__all__ = ["LONGEST", "MOST_PASSAGES", "MOST_TURNS", "Asked", "CheckTexts", "Checked", "blocked_of"]
+
+LONGEST: Final = 5 * 1024 * 1024
+MOST_TURNS: Final = 50
+MOST_PASSAGES: Final = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is to be checked: `subject.text`, or at CONTEXT each of `subject.contexts`."""
+
+    whose: Whose
+    subject: Subject
+    only: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What is to be done. `text` is empty when blocked; `passages` and `rewritten` are CONTEXT's, in its order."""
+
+    verdict: Verdict
+    results: tuple[Result, ...]
+    text: str
+    policy_version: str
+    passages: tuple[Verdict, ...] = ()
+    rewritten: tuple[str, ...] = ()
+    vault: Mapping[str, str]
+    mark_passages: bool = False
+    message: str = ""
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What was found in passages, by policy, rule and key; the least lately used make room."""
+
+    capacity: int
+    kept: OrderedDict[tuple[str, ...], Result]
+
+    def get(self, key: tuple[str, ...]) -> Result | None:
+        if (found := self.kept.get(key)) is not None:
+            self.kept.move_to_end(key)
+        return found
+
+    def put(self, key: tuple[str, ...], result: Result) -> None:
+        self.kept[key] = result
+        if len(self.kept) > self.capacity:
+            self.kept.popitem(last=False)
+
+
+class CheckTexts:
+    """Runs the checks of the policy that holds. Raises Overloaded, Unreachable, Invalid, TooLarge."""
+
+    def __init__(
+        self,
+        *,
+        policies: Policies,
+        catalogue: Catalogue,
+        runner: Runner,
+        record: BlockedRecord,
+        telemetry: Telemetry,
+        remembered: int = 100_000,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Takes its parts; `remembered` results of passages are kept."""
+        self._policies = policies
+        self._catalogue = catalogue
+        self._runner = runner
+        self._record = record
+        self._telemetry = telemetry
+        self._memory = _Memory(remembered, OrderedDict())
+        self._now = now
+
+    async def __call__(self, asked: Asked) -> Checked:
+        """What is to be done about the text."""
+        began = perf_counter()
+        _within_limits(asked.subject)
+        plan = self._policies.resolve(asked.whose).plan
+        if asked.only:
+            plan = self._catalogue.only(plan, asked.only, stage=asked.subject.stage)
+        if asked.subject.stage is Stage.CONTEXT:
+            checked = await self._passages(plan, asked)
+        else:
+            checked = await self._text(plan, asked)
+        self._telemetry.decided(asked.subject.stage, checked.verdict, timedelta(seconds=perf_counter() - began))
+        if checked.verdict in (Verdict.BLOCK, Verdict.REVIEW):
+            self._record.add(
+                blocked_of(
+                    asked.whose,
+                    asked.subject.stage,
+                    checked.verdict,
+                    policy_version=checked.policy_version,
+                    results=checked.results,
+                    now=self._now(),
+                )
+            )
+        return checked
+
+    async def _text(self, plan: Plan, asked: Asked) -> Checked:
+        policy, subject = plan.policy, asked.subject
+        steps = plan.steps.get(subject.stage, ())
+        results = (await self._runner.run(steps, [subject], allow=policy.allow))[0]
+        verdict = decide(results)
+        if verdict is Verdict.BLOCK:
+            return _withheld(plan, verdict, results)
+        anonymise = policy.anonymise if subject.stage is Stage.INPUT else frozenset()
+        edits = edits_of(results, length=len(subject.text), keep=anonymise)
+        vault: Mapping[str, str] = {}
+        if anonymise:
+            hidden, fault = _anonymised(self._catalogue, anonymise, [subject.text], [edits])
+            if fault is not None:
+                self._telemetry.failed(subject.stage, fault, fault.reason)
+                return _withheld(plan, Verdict.BLOCK, [*results, fault])
+            edits, vault = hidden.edits[0], hidden.vault
+        return Checked(
+            verdict=_at_least_redact(verdict, edits),
+            results=tuple(results),
+            text=rewritten(subject.text, edits),
+            policy_version=policy.version,
+            vault=vault,
+            mark_passages=policy.mark_passages,
+            message=policy.message if verdict is Verdict.REVIEW else "",
+        )
+
+    async def _passages(self, plan: Plan, asked: Asked) -> Checked:
+        policy, subject = plan.policy, asked.subject
+        results = await self._looked_through(plan, subject)
+        verdicts: list[Verdict] = []
+        edits: list[list[Edit]] = []
+        for at, (context, found) in enumerate(zip(subject.contexts, results, strict=True)):
+            found[:] = [replace(result, passage=at) for result in found]
+            verdict = decide(found)
+            # Nobody can look at a passage before the answer is due.
+            verdicts.append(Verdict.BLOCK if verdict is Verdict.REVIEW else verdict)
+            edits.append(edits_of(found, length=len(context.text), keep=policy.anonymise))
+        flat = [result for found in results for result in found]
+        vault: Mapping[str, str] = {}
+        if policy.anonymise:
+            texts = [subject.question, *(context.text for context in subject.contexts)]
+            hidden, fault = _anonymised(self._catalogue, policy.anonymise, texts, [[], *edits])
+            if fault is not None:
+                self._telemetry.failed(subject.stage, fault, fault.reason)
+                return _withheld(plan, Verdict.BLOCK, [*flat, fault], passages=len(subject.contexts))
+            edits, vault = hidden.edits[1:], hidden.vault
+        verdicts = [_at_least_redact(verdict, edit) for verdict, edit in zip(verdicts, edits, strict=True)]
+        heaviest = Verdict.ALLOW
+        for verdict in verdicts:
+            heaviest = verdict if verdict.outweighs(heaviest) else heaviest
+        changed = any(edits)
+        return Checked(
+            verdict=heaviest,
+            results=tuple(flat),
+            text="",
+            policy_version=policy.version,
+            passages=tuple(verdicts),
+            rewritten=tuple(
+                rewritten(context.text, edit) for context, edit in zip(subject.contexts, edits, strict=True)
+            )
+            if changed or policy.anonymise
+            else (),
+            vault=vault,
+            mark_passages=policy.mark_passages,
+        )
+
+    async def _looked_through(self, plan: Plan, subject: Subject) -> list[list[Result]]:
+        """The results for each passage: remembered, or found now; those found now in one go for each set of steps."""
+        steps, policy = plan.steps.get(Stage.CONTEXT, ()), plan.policy
+        asked = sha256("\n".join([subject.question, *subject.turns]).encode(errors="replace")).hexdigest()[:32]
+        found: list[dict[int, Result]] = [{} for _ in subject.contexts]
+        open_steps: dict[tuple[int, ...], list[int]] = {}
+        for at, context in enumerate(subject.contexts):
+            missing = []
+            for place, step in enumerate(steps):
+                key = _memory_key(policy.version, place, step, context, asked)
+                kept = self._memory.get(key) if key else None
+                if key:
+                    self._telemetry.remembered(hit=kept is not None)
+                if kept is None:
+                    missing.append(place)
+                else:
+                    found[at][place] = kept
+            if missing:
+                open_steps.setdefault(tuple(missing), []).append(at)
+        for places, passages in open_steps.items():
+            subjects = [_passage(subject, subject.contexts[at]) for at in passages]
+            wanted = [steps[place] for place in places]
+            # One passage's verdict must not leave another's checks out.
+            ran = await self._runner.run(wanted, subjects, allow=policy.allow, short=False)
+            for at, results in zip(passages, ran, strict=True):
+                for place, result in zip(places, results, strict=True):
+                    found[at][place] = result
+                    key = _memory_key(policy.version, place, steps[place], subject.contexts[at], asked)
+                    if key and result.status is Status.OK:
+                        self._memory.put(key, replace(result, took=timedelta(0)))
+        return [[each[place] for place in range(len(steps))] for each in found]
+
+
+def blocked_of(
+    whose: Whose,
+    stage: Stage,
+    verdict: Verdict,
+    *,
+    policy_version: str,
+    results: Iterable[Result],
+    now: datetime,
+) -> Blocked:
+    """The record of a text that was blocked or withheld, with what led to it."""
+    return Blocked(
+        request_id=whose.request_id,
+        tenant=whose.tenant,
+        corpus=whose.corpus,
+        stage=stage,
+        verdict=verdict,
+        policy_version=policy_version,
+        results=tuple(
+            result for result in results if not result.shadow and result.verdict in (Verdict.BLOCK, Verdict.REVIEW)
+        ),
+        at=now,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Hidden:
+    edits: list[list[Edit]]
+    vault: Mapping[str, str]
+
+
+def _anonymised(
+    catalogue: Catalogue, kinds: frozenset[str], texts: Sequence[str], edits: Sequence[Sequence[Edit]]
+) -> tuple[_Hidden, Result | None]:
+    """The edits with those that put placeholders; the same value gets the same one in all texts.
+
+    Where a redaction and a placeholder meet, both are redacted. A fault is a block: what was to stay would leave.
+    """
+    try:
+        anonymiser = catalogue.anonymiser(kinds)
+        for text in texts:
+            anonymiser.reserve(text)
+        every = [[*known, *_placeholders(anonymiser, text, known)] for text, known in zip(texts, edits, strict=True)]
+        return _Hidden(every, dict(anonymiser.vault)), None
+    except Exception as fault:  # noqa: BLE001  whatever it raises, personal data must not leave
+        reason = f"personal data could not be replaced ({type(fault).__name__})"
+        result = Result(check="pii", version="", verdict=Verdict.BLOCK, status=Status.ERROR, reason=reason)
+        return _Hidden([list(known) for known in edits], {}), result
+
+
+def _placeholders(anonymiser: Anonymiser, text: str, known: Sequence[Edit]) -> list[Edit]:
+    spans = merged(Edit(span.start, span.end, span.kind) for span in anonymiser.spans(text))
+    taken = merged(known)
+    return [
+        Edit(one.start, one.end, f"[{one.put}]")
+        if any(one.start < other.end and other.start < one.end for other in taken)
+        else Edit(one.start, one.end, anonymiser.placeholder(one.put, text[one.start : one.end]))
+        for one in spans
+    ]
+
+
+def _at_least_redact(verdict: Verdict, edits: Sequence[Edit]) -> Verdict:
+    return Verdict.REDACT if edits and Verdict.REDACT.outweighs(verdict) else verdict
+
+
+def _withheld(plan: Plan, verdict: Verdict, results: Sequence[Result], *, passages: int = 0) -> Checked:
+    return Checked(
+        verdict=verdict,
+        results=tuple(results),
+        text="",
+        policy_version=plan.policy.version,
+        passages=(verdict,) * passages,
+        vault={},
+        mark_passages=plan.policy.mark_passages,
+        message=plan.policy.message,
+    )
+
+
+def _passage(subject: Subject, context: Context) -> Subject:
+    return replace(subject, text=context.text, key=context.key, contexts=())
+
+
+def _memory_key(version: str, place: int, step: Step, context: Context, asked: str) -> tuple[str, ...] | None:
+    if not context.key:
+        return None
+    return (version, str(place), step.rule.check, context.key, context.source_uri, asked if step.kind.asked else "")
+
+
+def _within_limits(subject: Subject) -> None:
+    lengths = {
+        "text": len(subject.text),
+        "question": len(subject.question),
+        "turns": sum(map(len, subject.turns)),
+        "passages": sum(len(context.text) for context in subject.contexts),
+    }
+    for field, length in lengths.items():
+        if length > LONGEST:
+            raise TooLarge(f"{length} characters; at most {LONGEST}", field=field)
+    if len(subject.turns) > MOST_TURNS:
+        raise TooLarge(f"{len(subject.turns)} turns; at most {MOST_TURNS}", field="turns")
+    if len(subject.contexts) > MOST_PASSAGES:
+        raise TooLarge(f"{len(subject.contexts)} passages; at most {MOST_PASSAGES}", field="passages")
+    if subject.stage is Stage.UNSPECIFIED:
+        raise Invalid("say input, context, output or ingestion", field="stage")
