@@ -13,6 +13,7 @@ import ir_measures
 from ir_measures import RR, R, nDCG
 
 from anabranch_cli import golden
+from anabranch_cli.cascades import cascade
 from anabranch_cli.connection import Platform, data_option, platform
 from anabranch_cli.datasets import matching, read_qrels, read_queries
 from anabranch_cli.output import DONE, console, emit, json_option, progress
@@ -40,6 +41,7 @@ eval_.add_command(golden.dataset)
 eval_.add_command(golden.run)
 eval_.add_command(golden.compare)
 eval_.add_command(golden.gate)
+eval_.add_command(cascade)
 
 
 def dataset_options(command: Callable[..., int]) -> Callable[..., int]:

@@ -11,6 +11,7 @@ from anabranch_artifacts import ArtifactStore
 from anabranch_bus import Bus
 from anabranch_evaluation.adapters.answers import SqlAnswerLog
 from anabranch_evaluation.adapters.attic import SqlAttic
+from anabranch_evaluation.adapters.explorations import SqlExplorations
 from anabranch_evaluation.adapters.gates import SqlGates
 from anabranch_evaluation.adapters.golden_sets import SqlGoldenSets
 from anabranch_evaluation.adapters.judge import HttpJudge
@@ -21,6 +22,7 @@ from anabranch_evaluation.adapters.rewarding import ArtifactReward
 from anabranch_evaluation.adapters.runs import SqlRuns
 from anabranch_evaluation.adapters.vectors import GrpcVectors
 from anabranch_evaluation.adapters.waiting import SqlVerdicts, SqlWaitingAnswers
+from anabranch_evaluation.application.cascading import EstimateCascade, TooFew
 from anabranch_evaluation.application.datasets import KeepGoldenSets
 from anabranch_evaluation.application.gating import DecideGates
 from anabranch_evaluation.application.judging import AskJudge, JudgeAnswers
@@ -99,7 +101,8 @@ def build(settings: Settings, *, bus: Bus) -> Service:
         score=score,
         judged=settings.judge_sample if ask is not None else 0.0,
     )
-    kafka.register(bus, decide=decide, watch=watch, observe=observe)
+    explorations = SqlExplorations(database)
+    kafka.register(bus, decide=decide, watch=watch, observe=observe, explorations=explorations)
     # Also without a judge: what waited for one that is no longer configured is told, too.
     judging = JudgeAnswers(
         ask=ask,
@@ -132,12 +135,13 @@ def build(settings: Settings, *, bus: Bus) -> Service:
                     decide=decide,
                     watch=watch,
                     scored=answers.scored,
+                    cascade=EstimateCascade(explorations=explorations),
                     score=offline,
                     judge=ask,
                 )
             )
         ],
-        errors={rpc.NoJudge: StatusCode.FAILED_PRECONDITION},
+        errors={rpc.NoJudge: StatusCode.FAILED_PRECONDITION, TooFew: StatusCode.FAILED_PRECONDITION},
         larger_messages={"PutDataset": rpc.PUT_BYTES},
         starting=[database.migrate],
         background=[relay.run, watch.run, tend.run, drop.run, judging.run],

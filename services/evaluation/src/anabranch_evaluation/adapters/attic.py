@@ -8,11 +8,12 @@ from typing import Any, Final
 
 from sqlalchemy import Table, and_, delete, select, tuple_
 
-from anabranch_evaluation.adapters.tables import EXPOSURES, OPINIONS, SCORES, VECTORS, VERDICTS
+from anabranch_evaluation.adapters.tables import EXPLORATIONS, EXPOSURES, OPINIONS, SCORES, VECTORS, VERDICTS
 from anabranch_store import Database
 
 _OLD: Final = (
     (EXPOSURES, EXPOSURES.c.served_at),
+    (EXPLORATIONS, EXPLORATIONS.c.served_at),
     (OPINIONS, OPINIONS.c.served_at),
     (SCORES, SCORES.c.scored_at),
     (VERDICTS, VERDICTS.c.judged_at),

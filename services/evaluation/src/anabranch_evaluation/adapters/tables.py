@@ -102,6 +102,22 @@ EXPOSURES: Final = Table(
 )
 """One row an answer that exposed somebody to an arm; `unit` is a digest of the tenant and the person or session."""
 
+EXPLORATIONS: Final = Table(
+    "explorations",
+    _METADATA,
+    Column("tenant", String(64), primary_key=True),
+    Column("answer_id", String(128), primary_key=True),
+    Column("corpus", String(128), nullable=False),
+    Column("variant_id", String(64), nullable=False),
+    Column("served_at", UtcDateTime(), nullable=False),
+    Column("difficulty", Float(), nullable=False),
+    Column("draft_support", Float(), nullable=False),
+    Column("strong", Boolean(), nullable=False),
+    Column("tokens", Float(), nullable=False),
+    Column("microdollars", Float(), nullable=True),
+)
+"""One row an answer of a cascade whose model was chosen at random."""
+
 OPINIONS: Final = Table(
     "opinions",
     _METADATA,

@@ -11,12 +11,14 @@ from anabranch.feedback.v1.events_pb2 import RatingGiven
 from anabranch.gateway.v1.events_pb2 import AnswerServed
 from anabranch.registry.v1.lineage_pb2 import CandidateChanged, ExperimentChanged
 from anabranch_bus import Batch, Bus, Encoded, Event, Outcome, derived_id
+from anabranch_evaluation.application.cascading import Explorations
 from anabranch_evaluation.application.gating import DecideGates
 from anabranch_evaluation.application.observing import ObserveAnswers, ScoredAnswer
 from anabranch_evaluation.application.watching import WatchExperiments
 from anabranch_evaluation.domain.experiments import Decision
 from anabranch_evaluation.domain.gates import Gate
 from anabranch_evaluation.domain.judging import Judgment
+from anabranch_evaluation.entrypoints.cascades import explorations_from
 from anabranch_evaluation.entrypoints.experiments import (
     decision_message,
     experiment_from,
@@ -37,7 +39,9 @@ GATE_TAKES: Final = timedelta(minutes=30)
 BATCH: Final = 256
 
 
-def register(bus: Bus, *, decide: DecideGates, watch: WatchExperiments, observe: ObserveAnswers) -> None:
+def register(
+    bus: Bus, *, decide: DecideGates, watch: WatchExperiments, observe: ObserveAnswers, explorations: Explorations
+) -> None:
     """Declares the handlers."""
     bus.gather(GROUP, up_to=GATHER)
 
@@ -59,7 +63,9 @@ def register(bus: Bus, *, decide: DecideGates, watch: WatchExperiments, observe:
     @bus.subscriber(topics.GATEWAY_ANSWER_SERVED, group=GROUP, max_records=BATCH)
     async def on_answer_served(records: Batch[AnswerServed]) -> Outcome[AnswerServed]:
         outcome = records.outcome()
-        await observe([served for _, served in outcome.parse(served_from)])
+        parsed = outcome.parse(served_from)
+        await observe([served for _, served in parsed])
+        await explorations.keep(explorations_from([record.message for record, _ in parsed]))
         return outcome
 
     @bus.subscriber(topics.FEEDBACK_RATING_GIVEN, group=GROUP, max_records=BATCH)

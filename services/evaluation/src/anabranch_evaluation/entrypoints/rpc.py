@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -12,6 +13,7 @@ from anabranch.evaluation.v1 import evaluation_service_pb2 as pb
 from anabranch.evaluation.v1 import evaluation_service_pb2_grpc as stubs
 from anabranch.evaluation.v1 import events_pb2 as events
 from anabranch.registry.v1 import lineage_pb2
+from anabranch_evaluation.application.cascading import EstimateCascade
 from anabranch_evaluation.application.datasets import KeepGoldenSets
 from anabranch_evaluation.application.gating import DecideGates
 from anabranch_evaluation.application.judging import AskJudge
@@ -20,6 +22,7 @@ from anabranch_evaluation.application.running import RunVariant
 from anabranch_evaluation.application.scoring import Material, ScoreAnswers
 from anabranch_evaluation.application.watching import WatchExperiments
 from anabranch_evaluation.domain.watching import Reading
+from anabranch_evaluation.entrypoints.cascades import report_message
 from anabranch_evaluation.entrypoints.experiments import decision_message, summary_message, support_message
 from anabranch_evaluation.entrypoints.judgments import judgment_message, preference_message
 from anabranch_evaluation.entrypoints.messages import (
@@ -53,6 +56,7 @@ class UseCases:
     decide: DecideGates
     watch: WatchExperiments
     scored: Callable[[str, str], Awaitable[bytes]]
+    cascade: EstimateCascade
     score: ScoreAnswers = field(default_factory=ScoreAnswers)
     judge: AskJudge | None = None
 
@@ -165,6 +169,18 @@ class EvaluationServicer(stubs.EvaluationServiceServicer):
         if found is None:
             raise Unreachable("the judge gave no reply")
         return preference_message(found)
+
+    async def EstimateCascade(self, request: pb.EstimateCascadeRequest, context: Context) -> pb.EstimateCascadeResponse:  # noqa: ARG002, N802  the contract's signature
+        """What other thresholds would have been worth."""
+        since = request.since.ToDatetime(tzinfo=UTC) if request.HasField("since") else None
+        report = await self._use.cascade(
+            tenant=request.tenant,
+            corpus=request.corpus,
+            variant_id=request.variant_id,
+            since=since,
+            keep=request.keep,
+        )
+        return report_message(report)
 
 
 def verdict_of(reading: Reading) -> str:
