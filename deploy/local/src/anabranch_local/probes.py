@@ -1,4 +1,4 @@
-"""Asking a part whether it is ready, by its probe: `kafka://host:port` or the `http://` url of a readiness page."""
+"""Asking a part whether it is ready, by its probe: `kafka://host:port`, `redis://host:port`, or the url of a page."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ def reason_unready(probe: str, *, patience: timedelta = timedelta(seconds=1)) ->
     if probe.startswith("kafka://"):
         host, _, port = probe.removeprefix("kafka://").rpartition(":")
         return _kafka(host, int(port), patience.total_seconds())
+    if probe.startswith("redis"):
+        return _redis(probe, patience.total_seconds())
     return _http(probe, patience.total_seconds())
 
 
@@ -31,6 +33,21 @@ def _kafka(host: str, port: int, seconds: float) -> str | None:
         return str(error)
     # An answer begins with its length, which is small; another program on the port would say something else.
     return None if answer[:1] == b"\0" else "something other than Kafka answers"
+
+
+def _redis(probe: str, seconds: float) -> str | None:
+    kind, _, place = probe.partition("://")
+    try:
+        with socket.socket(socket.AF_UNIX if kind == "redis+unix" else socket.AF_INET) as connection:
+            connection.settimeout(seconds)
+            host, _, port = place.rpartition(":")
+            connection.connect(place if kind == "redis+unix" else (host, int(port)))
+            connection.sendall(b"PING\r\n")
+            answer = connection.recv(64)
+    except OSError as error:
+        return str(error)
+    # Without the password it refuses, which is an answer; while it loads its data it says so.
+    return None if answer.startswith((b"+PONG", b"-NOAUTH")) else answer.decode(errors="replace").strip() or "no answer"
 
 
 def _http(url: str, seconds: float) -> str | None:

@@ -99,6 +99,20 @@ def weaviate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WeaviateEndpo
 
 
 @pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Url, with its password, of a real Redis. Tests keep apart by prefixes of their keys (`unique`)."""
+    from anabranch_local.process import StartError  # noqa: PLC0415 - most test runs need no Redis
+    from anabranch_local.redis import RedisServer, redis_program  # noqa: PLC0415 - as above
+
+    try:
+        redis_program()
+    except StartError as error:
+        pytest.skip(str(error))
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """The run's PostgreSQL; tests want `postgres`, a database of their own in it."""
     with PostgresServer() as server:
