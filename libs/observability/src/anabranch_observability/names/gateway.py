@@ -11,16 +11,26 @@ __all__ = [
     "ANSWERS_UNRECORDED",
     "ANSWERS_WAITING",
     "ANSWER_SECONDS",
+    "BUDGETS_CROSSED",
     "CACHE_CHECKS",
     "CACHE_ENTRIES",
     "CACHE_FORGOTTEN",
     "CACHE_LOOKUPS",
     "CACHE_LOOKUP_SECONDS",
+    "CALLS_REFUSED",
+    "CALLS_UNSETTLED",
+    "CROSSINGS_LOST",
+    "GUARDS_FAILED",
+    "GUARD_VERDICTS",
     "HTTP_REQUESTS",
     "HTTP_REQUEST_SECONDS",
     "MODEL_CALLS",
+    "QUOTAS",
+    "QUOTAS_UNCHECKED",
+    "RESERVATIONS_LOST",
     "ROUTES",
     "SESSIONS_SWEPT",
+    "SETTLEMENTS_LOST",
     "UNPRICED_MODELS",
     "USAGES_LOST",
     "USAGES_WAITING",
@@ -40,8 +50,15 @@ class Log(LogEvent):
     ROUTING_REFUSED = "gateway.routing.refused"
     RECORDS_DELAYED = "gateway.records.delayed"
     RECORDS_LOST = "gateway.records.lost"
+    BUDGET_CROSSED = "gateway.budget.crossed"
+    CROSSINGS_DELAYED = "gateway.crossings.delayed"
+    QUOTA_CHANGED = "gateway.quota.changed"
+    QUOTA_DROPPED = "gateway.quota.dropped"
+    QUOTA_REFUSED = "gateway.quota.refused"
+    QUOTAS_UNCHECKED = "gateway.quotas.unchecked"
     SESSIONS_SWEPT = "gateway.sessions.swept"
     SWEEP_FAILED = "gateway.sweep.failed"
+    GUARDS_FAILED = "gateway.guards.failed"
     HTTP_STARTED = "gateway.http.started"
     HTTP_FAILED = "gateway.http.failed"
     HTTP_REFUSED = "gateway.http.refused"
@@ -71,6 +88,12 @@ ANSWERS_UNRECORDED: Final = CounterName(
     "anabranch_gateway_answers_unrecorded_total", "Answers served whose record was lost.", ("reason",)
 )
 ANSWERS_WAITING: Final = GaugeName("anabranch_gateway_answers_waiting", "Records of answers not yet published.")
+GUARDS_FAILED: Final = CounterName(
+    "anabranch_gateway_guards_failed_total", "Checks that could not be made, and what followed.", ("stage", "then")
+)
+GUARD_VERDICTS: Final = CounterName(
+    "anabranch_gateway_guard_verdicts_total", "Verdicts of guardrails.", ("stage", "verdict")
+)
 HTTP_REQUESTS: Final = CounterName(
     "anabranch_gateway_http_requests_total", "HTTP requests answered.", ("route", "status")
 )
@@ -102,3 +125,27 @@ CACHE_FORGOTTEN: Final = CounterName(
     "anabranch_gateway_cache_forgotten_total", "Answers dropped from the answer cache.", ("reason",)
 )
 CACHE_ENTRIES: Final = GaugeName("anabranch_gateway_cache_entries", "Answers in the answer cache.")
+BUDGETS_CROSSED: Final = CounterName(
+    "anabranch_gateway_budgets_crossed_total", "Bounds of budgets reached, once a window.", ("bound",)
+)
+CROSSINGS_LOST: Final = CounterName(
+    "anabranch_gateway_crossings_lost_total", "Bounds reached whose event was not published."
+)
+CALLS_REFUSED: Final = CounterName(
+    "anabranch_gateway_calls_refused_total", "Calls that a quota had no room for.", ("reason",)
+)
+CALLS_UNSETTLED: Final = GaugeName(
+    "anabranch_gateway_calls_unsettled", "Calls whose cost waits for the store of quotas."
+)
+QUOTAS: Final = GaugeName("anabranch_gateway_quotas", "Subjects that have a quota.")
+QUOTAS_UNCHECKED: Final = CounterName(
+    "anabranch_gateway_quotas_unchecked_total",
+    "Operations on the store of quotas that failed, and whether the call went on.",
+    ("operation", "outcome"),
+)
+RESERVATIONS_LOST: Final = CounterName(
+    "anabranch_gateway_reservations_lost_total", "Reservations never settled, counted as spent."
+)
+SETTLEMENTS_LOST: Final = CounterName(
+    "anabranch_gateway_settlements_lost_total", "Settlements given up, their reservations counted as spent."
+)
