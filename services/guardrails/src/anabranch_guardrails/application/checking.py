@@ -27,7 +27,11 @@ MOST_PASSAGES: Final = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What is to be checked: `subject.text`, or at CONTEXT each of `subject.contexts`."""
+    """What is to be checked: `subject.text`, or each of `subject.contexts` at CONTEXT, and at INGESTION if it has any.
+
+    At INPUT `subject.contexts` are turns of the conversation: nothing is found in them, but where the policy anonymises
+    they get placeholders together with the text.
+    """
 
     whose: Whose
     subject: Subject
@@ -36,7 +40,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """What is to be done. `text` is empty when blocked; `passages` and `rewritten` are CONTEXT's, in its order."""
+    """What is to be done. `text` is empty when blocked; `passages` are CONTEXT's, `rewritten` INPUT's too, in order."""
 
     verdict: Verdict
     results: tuple[Result, ...]
@@ -97,7 +101,8 @@ class CheckTexts:
         plan = self._policies.resolve(asked.whose).plan
         if asked.only:
             plan = self._catalogue.only(plan, asked.only, stage=asked.subject.stage)
-        if asked.subject.stage is Stage.CONTEXT:
+        stage, contexts = asked.subject.stage, asked.subject.contexts
+        if stage is Stage.CONTEXT or (stage is Stage.INGESTION and contexts):
             checked = await self._passages(plan, asked)
         else:
             checked = await self._text(plan, asked)
@@ -125,17 +130,22 @@ class CheckTexts:
         anonymise = policy.anonymise if subject.stage is Stage.INPUT else frozenset()
         edits = edits_of(results, length=len(subject.text), keep=anonymise)
         vault: Mapping[str, str] = {}
+        turns: tuple[str, ...] = ()
         if anonymise:
-            hidden, fault = _anonymised(self._catalogue, anonymise, [subject.text], [edits])
+            texts = [subject.text, *(context.text for context in subject.contexts)]
+            known: list[list[Edit]] = [edits, *([] for _ in subject.contexts)]
+            hidden, fault = _anonymised(self._catalogue, anonymise, texts, known)
             if fault is not None:
                 self._telemetry.failed(subject.stage, fault, fault.reason)
                 return _withheld(plan, Verdict.BLOCK, [*results, fault])
             edits, vault = hidden.edits[0], hidden.vault
+            turns = tuple(rewritten(text, each) for text, each in zip(texts[1:], hidden.edits[1:], strict=True))
         return Checked(
             verdict=_at_least_redact(verdict, edits),
             results=tuple(results),
             text=rewritten(subject.text, edits),
             policy_version=policy.version,
+            rewritten=turns,
             vault=vault,
             mark_passages=policy.mark_passages,
             message=policy.message if verdict is Verdict.REVIEW else "",
@@ -144,6 +154,7 @@ class CheckTexts:
     async def _passages(self, plan: Plan, asked: Asked) -> Checked:
         policy, subject = plan.policy, asked.subject
         results = await self._looked_through(plan, subject)
+        anonymise = policy.anonymise if subject.stage is Stage.CONTEXT else frozenset()
         verdicts: list[Verdict] = []
         edits: list[list[Edit]] = []
         for at, (context, found) in enumerate(zip(subject.contexts, results, strict=True)):
@@ -151,12 +162,12 @@ class CheckTexts:
             verdict = decide(found)
             # Nobody can look at a passage before the answer is due.
             verdicts.append(Verdict.BLOCK if verdict is Verdict.REVIEW else verdict)
-            edits.append(edits_of(found, length=len(context.text), keep=policy.anonymise))
+            edits.append(edits_of(found, length=len(context.text), keep=anonymise))
         flat = [result for found in results for result in found]
         vault: Mapping[str, str] = {}
-        if policy.anonymise:
+        if anonymise:
             texts = [subject.question, *(context.text for context in subject.contexts)]
-            hidden, fault = _anonymised(self._catalogue, policy.anonymise, texts, [[], *edits])
+            hidden, fault = _anonymised(self._catalogue, anonymise, texts, [[], *edits])
             if fault is not None:
                 self._telemetry.failed(subject.stage, fault, fault.reason)
                 return _withheld(plan, Verdict.BLOCK, [*flat, fault], passages=len(subject.contexts))
@@ -175,7 +186,7 @@ class CheckTexts:
             rewritten=tuple(
                 rewritten(context.text, edit) for context, edit in zip(subject.contexts, edits, strict=True)
             )
-            if changed or policy.anonymise
+            if changed or anonymise
             else (),
             vault=vault,
             mark_passages=policy.mark_passages,
@@ -183,7 +194,7 @@ class CheckTexts:
 
     async def _looked_through(self, plan: Plan, subject: Subject) -> list[list[Result]]:
         """The results for each passage: remembered, or found now; those found now in one go for each set of steps."""
-        steps, policy = plan.steps.get(Stage.CONTEXT, ()), plan.policy
+        steps, policy = plan.steps.get(subject.stage, ()), plan.policy
         asked = sha256("\n".join([subject.question, *subject.turns]).encode(errors="replace")).hexdigest()[:32]
         found: list[dict[int, Result]] = [{} for _ in subject.contexts]
         open_steps: dict[tuple[int, ...], list[int]] = {}
@@ -298,7 +309,15 @@ def _passage(subject: Subject, context: Context) -> Subject:
 def _memory_key(version: str, place: int, step: Step, context: Context, asked: str) -> tuple[str, ...] | None:
     if not context.key:
         return None
-    return (version, str(place), step.rule.check, context.key, context.source_uri, asked if step.kind.asked else "")
+    return (
+        version,
+        step.rule.stage.name,
+        str(place),
+        step.rule.check,
+        context.key,
+        context.source_uri,
+        asked if step.kind.asked else "",
+    )
 
 
 def _within_limits(subject: Subject) -> None:

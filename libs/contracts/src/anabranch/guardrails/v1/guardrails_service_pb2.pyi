@@ -113,7 +113,9 @@ class CheckRequest(_message.Message):
 
     @_builtins.property
     def passages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Passage]:
-        """CONTEXT: what is checked. OUTPUT: what the answer was drawn from."""
+        """CONTEXT: what is checked. INGESTION: the same, in place of `text`. OUTPUT: what the answer was drawn from. INPUT: turns of the
+        conversation; nothing is found in them, but where the policy anonymises they come back with placeholders.
+        """
 
     @_builtins.property
     def response_schema(self) -> _struct_pb2.Struct:
@@ -192,7 +194,7 @@ class CheckResponse(_message.Message):
     def results(self) -> _containers.RepeatedCompositeFieldContainer[_events_pb2.CheckResult]: ...
     @_builtins.property
     def passages(self) -> _containers.RepeatedScalarFieldContainer[_events_pb2.Verdict.ValueType]:
-        """CONTEXT: verdict on each passage, in order. BLOCK: must not be used."""
+        """CONTEXT, INGESTION: verdict on each passage, in order. BLOCK: must not be used."""
 
     @_builtins.property
     def vault(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -200,7 +202,7 @@ class CheckResponse(_message.Message):
 
     @_builtins.property
     def anonymised(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """CONTEXT: passages with personal data replaced, where the policy anonymises; otherwise empty."""
+        """CONTEXT, INPUT: passages with personal data replaced, where the policy anonymises, and without what it redacts; otherwise empty."""
 
     def __init__(
         self,
