@@ -49,12 +49,12 @@ class Language:
 
 
 def configured(options: Mapping[str, object]) -> Language:
-    """`allowed`: codes of languages; none: all are. `fewest_letters`: 40."""
-    read = Options(options, known=("allowed", "fewest_letters"))
-    allowed = frozenset(code.strip().lower() for code in read.texts("allowed"))
+    """`languages`: codes of those that are allowed; none: all are. `fewest_letters`: 40."""
+    read = Options(options, known=("languages", "fewest_letters"))
+    allowed = frozenset(code.strip().lower() for code in read.texts("languages"))
     known = frozenset(_identifier().labels)
     for code in sorted(allowed - known):
-        raise read.fault("allowed", f"has no {code}; there are: {', '.join(sorted(known))}")
+        raise read.fault("languages", f"has no {code}; there are: {', '.join(sorted(known))}")
     return Language(allowed=allowed, fewest=read.whole("fewest_letters", default=40, low=1, high=1_000))
 
 

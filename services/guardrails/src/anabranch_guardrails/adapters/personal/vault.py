@@ -51,9 +51,13 @@ class Anonymiser:
         """What each placeholder stands for. Secret."""
         return {placeholder: value for (_, value), placeholder in self._known.items()}
 
+    def spans(self, text: str) -> Sequence[Span]:
+        """Where personal data of these kinds stands."""
+        return self._check.inspect(text).spans
+
     def hidden(self, text: str) -> str:
         """The text with placeholders."""
-        return self.replaced(text, self._check.inspect(text).spans)
+        return self.replaced(text, self.spans(text))
 
     def replaced(self, text: str, spans: Sequence[Span]) -> str:
         """The text with placeholders for these spans (where two overlap, the first), and for what looks like one."""

@@ -16,6 +16,11 @@ MOST_CHARACTERS: Final = 1_000_000
 """Of a text that are looked at; the finding says so where there are more."""
 VERSION: Final = "secrets-1"
 KIND: Final = "SECRET"
+KEY: Final = "KEY"
+PRIVATE_KEY: Final = "PRIVATE_KEY"
+TOKEN: Final = "TOKEN"  # noqa: S105  a kind of secret, and none
+PASSWORD: Final = "PASSWORD"  # noqa: S105  a kind of secret, and none
+KINDS: Final = (KEY, PRIVATE_KEY, TOKEN, PASSWORD)
 _LETTERS: Final = re.compile(r"[A-Za-z]")
 _DIGITS: Final = re.compile(r"[0-9]")
 _HEX: Final = re.compile(r"^[0-9a-fA-F]+$")
@@ -36,6 +41,10 @@ class Secrets:
     name = "secrets"
     version = VERSION
 
+    def __init__(self, wanted: frozenset[str]) -> None:
+        """Of `KINDS`, those looked for."""
+        self._wanted = wanted
+
     def look(self, subject: Subject) -> Finding:
         """Spans of kind SECRET; the reason names what kind of secret, and never repeats it."""
         text = subject.text
@@ -45,7 +54,7 @@ class Secrets:
         spans: list[Span] = []
         names: Counter[str] = Counter()
         for what, start, end, score in sorted(_found(text), key=lambda one: (one[1], -one[2])):
-            if spans and start < spans[-1].end:
+            if _kind(what) not in self._wanted or (spans and start < spans[-1].end):
                 continue
             spans.append(Span(start=start, end=end, kind=KIND, score=score))
             names[what] += 1
@@ -58,9 +67,16 @@ class Secrets:
 
 
 def configured(options: Mapping[str, object]) -> Secrets:
-    """No options."""
-    Options(options)
-    return Secrets()
+    """`kinds`: those looked for, of `KINDS`; by default all."""
+    return Secrets(Options(options, known=("kinds",)).chosen("kinds", among=KINDS, default=KINDS))
+
+
+def _kind(what: str) -> str:
+    if what == "private key":
+        return PRIVATE_KEY
+    if "pass" in what or "pwd" in what:
+        return PASSWORD
+    return TOKEN if "token" in what or "authorisation" in what else KEY
 
 
 def _found(text: str) -> Iterator[tuple[str, int, int, float]]:

@@ -30,36 +30,25 @@ class Topics:
 
     def look(self, subject: Subject) -> Finding:
         """How like it is to a denied topic, or how unlike to all that are allowed, whichever is more."""
-        text = _read_with_turns(subject)
-        score, reason = 0.0, ""
-        if self._denied is not None:
-            topic, like = self._denied.nearest(text)
-            if like > score:
-                score, reason = like, f"like the denied topic {topic}"
-        if self._allowed is not None and stems(text[:MOST_CHARACTERS]):
-            topic, like = self._allowed.nearest(text)
-            if 1.0 - like > score:
-                score = 1.0 - like
-                reason = f"nearest to the allowed topic {topic}" if topic else "like no allowed topic"
-        return Finding(score=score, reason=reason)
+        return _held_against(_read_with_turns(subject), self._allowed, self._denied, ("allowed topic", "denied topic"))
 
 
 class Intent:
-    """Finds requests of a kind that is not served."""
+    """Finds requests of a kind that is not served, or, where kinds are named that are, of none of them."""
 
     name = "intent"
     version = VERSION
 
-    def __init__(self, unsupported: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(self, *, supported: Mapping[str, tuple[str, ...]], unsupported: Mapping[str, tuple[str, ...]]) -> None:
         """Examples by intent."""
+        self._supported = Likeness(supported) if supported else None
         self._unsupported = Likeness(unsupported) if unsupported else None
 
     def look(self, subject: Subject) -> Finding:
-        """How like it is to the nearest."""
-        if self._unsupported is None:
-            return Finding(score=0.0)
-        intent, like = self._unsupported.nearest(_read_with_turns(subject))
-        return Finding(score=like, reason=f"like the unsupported intent {intent}" if intent else "")
+        """How like it is to the nearest unsupported, or how unlike to all that are supported, whichever is more."""
+        return _held_against(
+            _read_with_turns(subject), self._supported, self._unsupported, ("supported intent", "unsupported intent")
+        )
 
 
 class Relevance:
@@ -94,18 +83,31 @@ def topics_configured(options: Mapping[str, object]) -> Topics:
 
 
 def intent_configured(options: Mapping[str, object]) -> Intent:
-    """`unsupported`: examples by intent, `{booking: ["Book me a flight to Rome"]}`."""
-    read = Options(options, known=("unsupported",))
-    unsupported = read.groups("unsupported")
-    if not unsupported:
-        raise read.fault("unsupported", "is missing: there is nothing to compare with")
-    return Intent(unsupported)
+    """`supported`, `unsupported`: examples by intent, `{booking: ["Book me a flight to Rome"]}`; at least one."""
+    read = Options(options, known=("supported", "unsupported"))
+    supported, unsupported = read.groups("supported"), read.groups("unsupported")
+    if not supported and not unsupported:
+        raise read.fault("unsupported", "is missing, and so is supported: there is nothing to compare with")
+    return Intent(supported=supported, unsupported=unsupported)
 
 
 def relevance_configured(options: Mapping[str, object]) -> Relevance:
     """No options."""
     Options(options)
     return Relevance()
+
+
+def _held_against(text: str, good: Likeness | None, bad: Likeness | None, names: tuple[str, str]) -> Finding:
+    score, reason = 0.0, ""
+    if bad is not None:
+        name, score = bad.nearest(text)
+        reason = f"like the {names[1]} {name}" if name else ""
+    if good is not None and stems(text[:MOST_CHARACTERS]):
+        name, like = good.nearest(text)
+        if 1.0 - like > score:
+            score = 1.0 - like
+            reason = f"nearest to the {names[0]} {name}" if name else f"like no {names[0]}"
+    return Finding(score=score, reason=reason)
 
 
 def _read_with_turns(subject: Subject) -> str:
