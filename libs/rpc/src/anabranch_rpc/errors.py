@@ -14,7 +14,8 @@
 | anything else | INTERNAL | an id that is also in the log; nothing else leaves the process |
 
 Every foreseen fault carries an ErrorInfo (domain "anabranch", reason in UPPER_SNAKE, metadata fault=<class>), so that
-`fault_from` gives back the class that was raised.
+`fault_from` gives back the class that was raised. A `reason` and `facts` of the exception are told in it. A Transient
+that a service maps to another code, such as RESOURCE_EXHAUSTED, keeps its RetryInfo.
 """
 
 from __future__ import annotations
@@ -153,9 +154,10 @@ def _foreseen(error: BaseException, code: StatusCode) -> Status:
     kind = next((one for one in type(error).__mro__ if _CLASSES.get(one.__name__) is one), None)
     name = kind.__name__ if kind is not None else type(error).__name__
     reason = getattr(error, "reason", "") or _WORDS.sub("_", type(error).__name__).upper()
+    facts = {str(key): _cut(str(value), _MAX_FIELD) for key, value in getattr(error, "facts", {}).items()}
     details: list[Message] = [
         error_details_pb2.ErrorInfo(
-            domain=_DOMAIN, reason=_cut(str(reason), _MAX_FIELD), metadata={"fault": name} if kind else {}
+            domain=_DOMAIN, reason=_cut(str(reason), _MAX_FIELD), metadata=facts | ({"fault": name} if kind else {})
         )
     ]
     field = _cut(str(getattr(error, "field", "") or ""), _MAX_FIELD)
@@ -163,7 +165,7 @@ def _foreseen(error: BaseException, code: StatusCode) -> Status:
         problem = _cut(str(getattr(error, "problem", "") or message), _MAX_PROBLEM)
         violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=problem)
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
-    if code is StatusCode.UNAVAILABLE:
+    if code is StatusCode.UNAVAILABLE or isinstance(error, Transient):
         delay = duration_pb2.Duration()
         delay.FromTimedelta(getattr(error, "retry_after", None) or _RETRY_AFTER)
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
