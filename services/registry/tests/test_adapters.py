@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,14 +53,6 @@ def variant(top_k: int) -> Variant:
         retrieval=RetrievalSettings(alpha=1.0, top_k=top_k, keep_duplicates=True),
         generation=GenerationSettings(temperature=0.7, stop=("a", "b"), seed=2**63 - 1, prompt=prompt),
     ).completed()
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = database_of(database_url)
-    await database.migrate()
-    yield database
-    await database.close()
 
 
 async def store(ledger: Ledger, one: Variant) -> Variant:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from anabranch_faults import Invalid, TooLarge
 from anabranch_registry.domain import (
+    Cascade,
     GenerationSettings,
     Prompt,
     RetrievalSettings,
@@ -50,6 +51,11 @@ variants = st.builds(
         max_sentences=st.integers(0, 20),
         abstain_below=st.floats(0, 1),
         prompt=st.builds(Prompt, system=st.text(max_size=5), template=st.text(max_size=5)),
+        prompt_ref=st.sampled_from(["", "support@production", "support@p-0123456789ab"]),
+        cascade=st.none()
+        | st.builds(
+            Cascade, model=names.filter(bool), skip_above=st.floats(0, 1), escalate_below=st.sampled_from([0.0, 0.5, 1])
+        ),
     ),
     policy_version=names,
 )

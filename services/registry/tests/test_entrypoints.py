@@ -71,11 +71,15 @@ def test_a_message_and_its_variant_say_the_same() -> None:
         )
     )
     message.generation.prompt.system, message.generation.prompt.template = "s", "t"
+    message.generation.prompt_ref = "support@production"
+    cascade = message.generation.cascade
+    cascade.backend, cascade.model, cascade.skip_above, cascade.escalate_below = "openai", "small", 0.5, 0.25
+    cascade.explore = 0.1
     variant = variant_from(message).completed()
     back = variant_message(variant)
     assert back.variant_id == variant.variant_id
     # Every field of the contract is carried: one that is added there and forgotten here fails.
-    for part in (message, message.retrieval, message.generation, message.generation.prompt):
+    for part in (message, message.retrieval, message.generation, message.generation.prompt, cascade):
         unset = {field.name for field in part.DESCRIPTOR.fields} - {field.name for field, _ in part.ListFields()}
         assert unset <= {"variant_id", "version"}
     back.variant_id = back.generation.prompt.version = ""

@@ -1,4 +1,4 @@
-"""Public test doubles: a ledger in memory."""
+"""Public test doubles: the ledgers in memory."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from typing import Any
 
 from anabranch_registry.application import Candidates, Experiments, TakeDecision, TakeGate, TakeTrained
 from anabranch_registry.application.loop import ExperimentWasDecided, GateWasDecided, Trained
-from anabranch_registry.application.ports import K, Ledger, Listing, Thing, Told
+from anabranch_registry.application.ports import K, Ledger, Listing, Thing, Told, listed_under
 from anabranch_registry.domain import Change, Routing, Variant
 from anabranch_registry.domain.artifacts import Dataset, Gate, Model, ModelKind
 from anabranch_registry.domain.experiments import Phase
 from anabranch_registry.domain.notes import Link, Note
+from anabranch_registry.domain.spending import By, Costs, Spent, Usage
 from anabranch_registry.domain.stream.loop import Decision
 
-__all__ = ["MemoryBooks", "MemoryLedger", "Story", "model"]
+__all__ = ["MemoryBooks", "MemoryCostBook", "MemoryLedger", "Story", "model"]
 
 
 @dataclass
@@ -81,7 +82,7 @@ class MemoryBooks:
             (number, thing)
             for number, thing in enumerate(self.things.values(), start=1)
             if isinstance(thing, kind)
-            and (not scope or scope_of(thing) == scope)
+            and (not scope or listed_under(thing) == scope)
             and (not live or getattr(thing, "live", False))
         ]
         return _page(rows, count, before)
@@ -150,6 +151,67 @@ class MemoryLedger:
     async def reading(self) -> AsyncIterator[MemoryBooks]:
         """As in the port."""
         yield self.books
+
+
+class MemoryCostBook:
+    """As the port says: every call is kept, and looked at each time."""
+
+    def __init__(self) -> None:
+        """Begins empty."""
+        self.calls: list[Usage] = []
+        self.named: dict[str, datetime] = {}
+
+    async def add(self, calls: Sequence[Usage]) -> int:
+        """As in the port."""
+        fresh = list({one.usage_id: one for one in calls if one.usage_id not in self.named}.values())
+        self.calls += fresh
+        self.named.update((one.usage_id, one.metered_at) for one in fresh)
+        return len(fresh)
+
+    async def sums(self, by: Sequence[By], *, since: datetime, until: datetime, tenant: str, most: int) -> Costs:
+        """As in the port."""
+        first, last = (at.replace(minute=0, second=0, microsecond=0) for at in (since, until))
+        groups: dict[tuple[str, ...], list[Usage]] = {}
+        for one in self.calls:
+            hour = one.metered_at.replace(minute=0, second=0, microsecond=0)
+            if first <= hour <= last and tenant in ("", one.tenant):
+                groups.setdefault(tuple(_told_apart(one, which) for which in by), []).append(one)
+        rows = sorted(
+            (_spent(group, calls) for group, calls in groups.items()),
+            key=lambda row: (-row.cost_micros, -row.calls, row.group),
+        )
+        total = _spent((), [one for calls in groups.values() for one in calls])
+        return Costs(rows=rows[:most], total=total, left_out=max(len(rows) - most, 0))
+
+    async def forget(self, *, before: datetime) -> int:
+        """As in the port."""
+        old = [name for name, at in self.named.items() if at.date() < before.date()]
+        for name in old:
+            del self.named[name]
+        return len(old)
+
+
+def _told_apart(one: Usage, by: By) -> str:
+    return {
+        By.TENANT: one.tenant,
+        By.KEY: one.key_id,
+        By.USER: one.user_id,
+        By.VARIANT: one.variant_id,
+        By.MODEL: one.model or one.backend,
+        By.DAY: one.metered_at.date().isoformat(),
+        By.PURPOSE: one.purpose,
+    }[by]
+
+
+def _spent(group: tuple[str, ...], calls: Sequence[Usage]) -> Spent:
+    return Spent(
+        group=group,
+        calls=len(calls),
+        unpriced_calls=sum(one.cost_micros is None for one in calls),
+        prompt_tokens=sum(one.prompt_tokens for one in calls),
+        completion_tokens=sum(one.completion_tokens for one in calls),
+        cost_micros=sum(one.cost_micros or 0 for one in calls),
+    )
 
 
 def model(seed: str, *, kind: ModelKind = ModelKind.RERANKER, dataset: str = "") -> Model:
@@ -230,11 +292,6 @@ class Story:
     def _event(self) -> str:
         self._number += 1
         return f"{self.scope} {self._number}"
-
-
-def scope_of(thing: Thing) -> str:
-    """Return what an entry is listed by: its scope; of a model, its kind."""
-    return str(getattr(thing, "scope", getattr(thing, "kind", "")))
 
 
 def _page(rows: list[tuple[int, Any]], count: int, before: int) -> Listing[Any]:

@@ -11,6 +11,7 @@ class Log(LogEvent):
     """Log events."""
 
     DECISION_IGNORED = "registry.decision.ignored"
+    USAGE_IGNORED = "registry.usage.ignored"
 
 
 class Span(SpanName):

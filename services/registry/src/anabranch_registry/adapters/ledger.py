@@ -14,20 +14,39 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from anabranch_registry.adapters.tables import CHANGES, ENTRIES, LINKS, ROUTING_CHANGES, ROUTINGS, VARIANTS
-from anabranch_registry.application.ports import K, Listing, Thing, Told
+from anabranch_registry.application.ports import K, Listing, Thing, Told, listed_under
 from anabranch_registry.domain import Change, Routing, Share, Variant
 from anabranch_registry.domain.artifacts import Dataset, Gate, Model
 from anabranch_registry.domain.candidates import Candidate
 from anabranch_registry.domain.experiments import Experiment
+from anabranch_registry.domain.guards import Attachment, GuardPolicy
 from anabranch_registry.domain.notes import Label, Link, Note
 from anabranch_registry.domain.policies import Loop
+from anabranch_registry.domain.prompts import PromptLabel, PromptMove, StoredPrompt
+from anabranch_registry.domain.spending import Price, Quota
 from anabranch_store import Database, Encoded, Inbox, Outbox
 
 __all__ = ["SqlBooks", "SqlLedger"]
 
 _GROUP: Final = "registry"
 _FORMS: Final[dict[type[Any], TypeAdapter[Any]]] = {
-    kind: TypeAdapter(kind) for kind in (Model, Dataset, Gate, Candidate, Experiment, Loop, Label)
+    kind: TypeAdapter(kind)
+    for kind in (
+        Model,
+        Dataset,
+        Gate,
+        Candidate,
+        Experiment,
+        Loop,
+        Label,
+        GuardPolicy,
+        Attachment,
+        StoredPrompt,
+        PromptLabel,
+        PromptMove,
+        Quota,
+        Price,
+    )
 }
 _LOCK: Final = "select pg_advisory_xact_lock(hashtext(current_schema() || '.ledger'))"
 
@@ -166,7 +185,7 @@ class SqlBooks:
         row = {
             "noun": thing.noun,
             "key": thing.key,
-            "listed_under": str(getattr(thing, "scope", getattr(thing, "kind", ""))),
+            "listed_under": listed_under(thing),
             "live": bool(getattr(thing, "live", False)),
             "body": _FORMS[type(thing)].dump_json(thing).decode(),
         }

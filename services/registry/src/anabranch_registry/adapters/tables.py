@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, MetaData, String, Table, Text
 
 from anabranch_store import UtcDateTime
 
-__all__ = ["CHANGES", "ENTRIES", "LINKS", "ROUTINGS", "ROUTING_CHANGES", "VARIANTS"]
+__all__ = [
+    "CHANGES",
+    "ENTRIES",
+    "LINKS",
+    "ROUTINGS",
+    "ROUTING_CHANGES",
+    "USAGE_CALLS",
+    "USAGE_GROUPS",
+    "USAGE_HOURS",
+    "VARIANTS",
+]
 
 _METADATA: Final = MetaData()
 _SERIAL: Final = BigInteger().with_variant(Integer(), "sqlite")
@@ -59,7 +69,10 @@ ENTRIES: Final = Table(
     Column("live", Boolean(), nullable=False),
     Column("body", Text(), nullable=False),
 )
-"""One row a model, data set, gate, candidate, experiment, policy or label as it is; `body` is JSON."""
+"""One row a model, data set, gate, candidate, experiment, policy, label, prompt, quota or price as it is.
+
+`body` is JSON.
+"""
 
 CHANGES: Final = Table(
     "changes",
@@ -83,3 +96,39 @@ LINKS: Final = Table(
     Column("how", String(32), primary_key=True),
 )
 """What led to what."""
+
+USAGE_CALLS: Final = Table(
+    "usage_calls",
+    _METADATA,
+    Column("call", LargeBinary(16), primary_key=True),
+    Column("day", Integer(), nullable=False),
+)
+"""One row a call that was added, so that none is added twice: a digest of its name, and the day it was metered."""
+
+USAGE_GROUPS: Final = Table(
+    "usage_groups",
+    _METADATA,
+    Column("group_id", _SERIAL, primary_key=True, autoincrement=True),
+    Column("digest", LargeBinary(16), nullable=False, unique=True),
+    Column("tenant", Text(), nullable=False),
+    Column("key_id", Text(), nullable=False),
+    Column("user_id", Text(), nullable=False),
+    Column("variant_id", Text(), nullable=False),
+    Column("purpose", Text(), nullable=False),
+    Column("backend", Text(), nullable=False),
+    Column("model", Text(), nullable=False),
+)
+"""One row for all that costs are told apart by, so that sums need not repeat the words; `digest` is of all of them."""
+
+USAGE_HOURS: Final = Table(
+    "usage_hours",
+    _METADATA,
+    Column("hour", Integer(), primary_key=True, autoincrement=False),
+    Column("group_id", BigInteger(), primary_key=True, autoincrement=False),
+    Column("calls", BigInteger(), nullable=False),
+    Column("unpriced_calls", BigInteger(), nullable=False),
+    Column("prompt_tokens", BigInteger(), nullable=False),
+    Column("completion_tokens", BigInteger(), nullable=False),
+    Column("cost_micros", BigInteger(), nullable=False),
+)
+"""One row an hour (since 1970, UTC) and group, kept for ever."""

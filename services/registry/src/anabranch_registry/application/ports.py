@@ -12,17 +12,55 @@ from anabranch_registry.domain import Routing, Variant
 from anabranch_registry.domain.artifacts import Dataset, Gate, Model
 from anabranch_registry.domain.candidates import Candidate
 from anabranch_registry.domain.experiments import Experiment
+from anabranch_registry.domain.guards import Attachment, GuardPolicy
 from anabranch_registry.domain.notes import Label, Link, Note
 from anabranch_registry.domain.policies import Loop, Policy
+from anabranch_registry.domain.prompts import PromptLabel, PromptMove, StoredPrompt
 from anabranch_registry.domain.routing import Change
+from anabranch_registry.domain.spending import By, Costs, Price, Quota, Usage
 
-__all__ = ["Books", "Clock", "Ledger", "Listing", "Standing", "Thing", "Told", "utc_now"]
+__all__ = ["Books", "Clock", "CostBook", "Ledger", "Listing", "Standing", "Thing", "Told", "listed_under", "utc_now"]
 
 Clock = Callable[[], datetime]
 
-Thing: TypeAlias = Model | Dataset | Gate | Candidate | Experiment | Loop | Label
-T = TypeVar("T", Model, Dataset, Gate, Candidate, Experiment, Loop, Label, Variant, Note)
-K = TypeVar("K", Model, Dataset, Gate, Candidate, Experiment, Loop, Label)
+Governed: TypeAlias = GuardPolicy | Attachment | StoredPrompt | PromptLabel | PromptMove | Quota | Price
+Thing: TypeAlias = Model | Dataset | Gate | Candidate | Experiment | Loop | Label | Governed
+T = TypeVar(
+    "T",
+    Model,
+    Dataset,
+    Gate,
+    Candidate,
+    Experiment,
+    Loop,
+    Label,
+    GuardPolicy,
+    Attachment,
+    StoredPrompt,
+    PromptLabel,
+    PromptMove,
+    Quota,
+    Price,
+    Variant,
+    Note,
+)
+K = TypeVar(
+    "K",
+    Model,
+    Dataset,
+    Gate,
+    Candidate,
+    Experiment,
+    Loop,
+    Label,
+    GuardPolicy,
+    Attachment,
+    StoredPrompt,
+    PromptLabel,
+    PromptMove,
+    Quota,
+    Price,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +76,9 @@ class Standing:
         return self.loop.policy
 
 
-Told: TypeAlias = Routing | Standing | Experiment | Loop
+Told: TypeAlias = (
+    Routing | Standing | Experiment | Loop | GuardPolicy | Attachment | StoredPrompt | PromptLabel | Quota | Price
+)
 """What others are told of."""
 
 
@@ -113,6 +153,27 @@ class Ledger(Protocol):
         """One that changes nothing and waits for nobody."""
 
 
+class CostBook(Protocol):
+    """Where what was spent is added up, for ever. Raises Transient, Unreachable."""
+
+    async def add(self, calls: Sequence[Usage]) -> int:
+        """Add calls, all of them or none, each `usage_id` once in all time; return how many were new."""
+
+    async def sums(self, by: Sequence[By], *, since: datetime, until: datetime, tenant: str, most: int) -> Costs:
+        """Return the sums over whole hours, from the one of `since` to the one of `until`; an empty tenant is all."""
+
+    async def forget(self, *, before: datetime) -> int:
+        """Remove the names of calls metered before; what they cost stays. Return how many."""
+
+
 def utc_now() -> datetime:
     """The present moment, in UTC."""
     return datetime.now(UTC)
+
+
+def listed_under(thing: Thing) -> str:
+    """Return what an entry is listed by: its scope; of a model, its kind; of a prompt, its name."""
+    for name in ("listed_under", "scope", "kind"):
+        if hasattr(thing, name):
+            return str(getattr(thing, name))
+    return ""

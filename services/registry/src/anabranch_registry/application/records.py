@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from anabranch_faults import Conflict, NotFound
+from anabranch_faults import NotFound
 from anabranch_registry.application import pages
+from anabranch_registry.application.audit import noted, swap
 from anabranch_registry.application.ports import Books, Clock, Ledger, utc_now
 from anabranch_registry.application.streams import loop_of
-from anabranch_registry.domain import checked_change, checked_scope, is_variant_id
+from anabranch_registry.domain import Change, checked_change, checked_scope, is_variant_id
 from anabranch_registry.domain.artifacts import Dataset, Gate, Model
 from anabranch_registry.domain.candidates import Candidate
 from anabranch_registry.domain.experiments import Experiment
+from anabranch_registry.domain.guards import GuardPolicy
 from anabranch_registry.domain.notes import Label, Link, Node, Note, checked_label, described
 from anabranch_registry.domain.policies import Loop, Policy, faults_of_policy, refuse
-from anabranch_registry.domain.routing import Change
+from anabranch_registry.domain.prompts import PromptLabel, StoredPrompt
 
 __all__ = ["Changes", "GetLineage", "Labels", "Lineage", "Loops"]
 
@@ -40,11 +42,11 @@ class Loops:
         refuse(faults_of_policy(document), "yaml")
         async with self.ledger.writing() as books:
             before = await books.find(Loop, scope)
-            _swap(f"the policy of {scope}", before.revision if before else 0, expected_revision)
+            swap(f"the policy of {scope}", before.revision if before else 0, expected_revision)
             loop = Loop(scope=scope, revision=expected_revision + 1, policy=Policy(document), change=change)
             await books.put(loop)
             await books.tell(loop)
-            await books.note([_note("loop", scope, f"revision {loop.revision}", scope, change)])
+            await books.note([noted("loop", scope, f"revision {loop.revision}", scope, change)])
         return loop
 
     async def get(self, scope: str) -> Loop:
@@ -71,12 +73,12 @@ class Labels:
         checked_label(name)
         async with self.ledger.writing() as books:
             before = await books.find(Label, f"{scope}\n{name}")
-            _swap(f"{name} of {scope}", before.revision if before else 0, expected_revision)
+            swap(f"{name} of {scope}", before.revision if before else 0, expected_revision)
             if not await books.variants([variant_id]):
                 raise NotFound(f"there is no variant {variant_id!r}", field="variant_id")
             label = Label(scope=scope, name=name, variant_id=variant_id, revision=expected_revision + 1, change=change)
             await books.put(label)
-            await books.note([_note("label", name, f"moved to {variant_id}", scope, change)])
+            await books.note([noted("label", name, f"moved to {variant_id}", scope, change)])
         return label
 
     async def get(self, scope: str, name: str) -> Label:
@@ -179,25 +181,16 @@ async def _node(books: Books, id_: str) -> Node | None:  # noqa: PLR0911  one fo
     if (gate := await books.find(Gate, id_)) is not None:
         summary = f"{'passed' if gate.passed else 'failed'}: {gate.reason}"
         return Node(id=id_, kind="gate", summary=summary, at=gate.decided_at)
+    return await _governed(books, id_)
+
+
+async def _governed(books: Books, id_: str) -> Node | None:
+    if (policy := await books.find(GuardPolicy, id_)) is not None:
+        rules = len(policy.document.get("rules", ()))
+        return Node(id=id_, kind="policy", summary=f"{policy.document['name']}, {rules} rules", at=policy.change.at)
+    if (prompt := await books.find(StoredPrompt, id_)) is not None:
+        return Node(id=id_, kind="prompt", summary=prompt.template.description or "prompt", at=prompt.change.at)
+    if (label := await books.find(PromptLabel, id_)) is not None:
+        summary = f"means {label.prompt_version} since revision {label.revision}"
+        return Node(id=id_, kind="label", summary=summary, at=label.change.at)
     return None
-
-
-def _swap(what: str, present: int, expected: int) -> None:
-    if present != expected:
-        raise Conflict(
-            f"{what} is at revision {present}, not at {expected}: look at it again, then decide",
-            field="expected_revision",
-            reason="REVISION_MOVED",
-        )
-
-
-def _note(kind: str, subject: str, what: str, scope: str, change: Change) -> Note:
-    return Note(
-        subject_kind=kind,
-        subject=subject,
-        what=what,
-        scope=scope,
-        author=change.author,
-        reason=change.reason,
-        at=change.at,
-    )

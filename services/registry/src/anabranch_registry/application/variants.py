@@ -24,15 +24,18 @@ from anabranch_registry.domain.artifacts import Model, ModelKind
 from anabranch_registry.domain.candidates import Candidate
 from anabranch_registry.domain.defaults import DEFAULT_VARIANT
 from anabranch_registry.domain.experiments import Experiment
+from anabranch_registry.domain.guards import Attachment, GuardPolicy
 from anabranch_registry.domain.notes import Link, Note
 from anabranch_registry.domain.policies import Loop
+from anabranch_registry.domain.prompts import PromptLabel, StoredPrompt
 from anabranch_registry.domain.routing import EVERYONE
+from anabranch_registry.domain.spending import Price, Quota
 
 __all__ = ["CreateVariant", "GetRouting", "GetVariant", "ListVariants", "OpenRegistry", "SetRouting", "keep"]
 
 _RETOLD = 100
 
-R = TypeVar("R", Loop, Experiment, Candidate)
+R = TypeVar("R", Loop, Experiment, Candidate, GuardPolicy, Attachment, StoredPrompt, PromptLabel, Quota, Price)
 
 
 async def keep(books: Books, variant: Variant, change: Change, *, scope: str = "") -> Variant:
@@ -51,8 +54,13 @@ async def keep(books: Books, variant: Variant, change: Change, *, scope: str = "
         at=change.at,
     )
     await books.note([note])
-    models = [variant.retrieval.reranker_version, variant.generation.adapter]
-    await books.link(Link(source=model, target=variant.variant_id, how="became") for model in models if model)
+    sources = [
+        (variant.retrieval.reranker_version, "became"),
+        (variant.generation.adapter, "became"),
+        (variant.policy_version, "governed"),
+        (variant.generation.prompt_ref, "prompted"),
+    ]
+    await books.link(Link(source=one, target=variant.variant_id, how=how) for one, how in sources if one)
     return variant
 
 
@@ -66,7 +74,7 @@ class CreateVariant:
     async def __call__(self, variant: Variant, *, claimed_id: str = "", author: str, reason: str) -> Variant:
         """Return the bundle as kept: the same for the same content.
 
-        Raises Invalid, TooLarge, and NotFound when it names a model that is not registered.
+        Raises Invalid, TooLarge, and NotFound when it names a model, policy or prompt that is not registered.
         """
         change = checked_change(author=author, reason=reason, at=self.now())
         completed = variant.completed(claimed_id=claimed_id)
@@ -75,7 +83,18 @@ class CreateVariant:
                 books, completed.retrieval.reranker_version, ModelKind.RERANKER, "variant.retrieval.reranker_version"
             )
             await _check_model(books, completed.generation.adapter, ModelKind.ADAPTER, "variant.generation.adapter")
+            await _check_governed(books, completed)
             return await keep(books, completed, change)
+
+
+async def _check_governed(books: Books, variant: Variant) -> None:
+    version, prompt = variant.policy_version, variant.generation.prompt_ref
+    if version and await books.find(GuardPolicy, version) is None:
+        raise NotFound(f"there is no policy {version}", field="variant.policy_version", reason="UNKNOWN_POLICY")
+    if not prompt:
+        return
+    if await books.find(StoredPrompt, prompt) is None and await books.find(PromptLabel, prompt) is None:
+        raise NotFound(f"there is no prompt {prompt}", field="variant.generation.prompt_ref", reason="UNKNOWN_PROMPT")
 
 
 async def _check_model(books: Books, version: str, kind: ModelKind, field: str) -> None:
@@ -206,6 +225,13 @@ class OpenRegistry:
         await self._retell(Loop, change)
         await self._retell(Experiment, change)
         await self._retell(Candidate, change)
+        # A policy before the scopes that have it, a prompt before the labels that mean it.
+        await self._retell(GuardPolicy, change)
+        await self._retell(Attachment, change)
+        await self._retell(StoredPrompt, change)
+        await self._retell(PromptLabel, change)
+        await self._retell(Quota, change)
+        await self._retell(Price, change)
 
     async def _retell(self, kind: type[R], change: Change) -> None:
         before, more = 0, True

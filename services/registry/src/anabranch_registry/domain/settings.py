@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from anabranch_faults import Invalid, TooLarge
+from anabranch_prompts import reference
 from anabranch_registry.domain.checks import check_identifier, check_length, check_number
 
-__all__ = ["BACKENDS", "GenerationSettings", "Prompt", "RetrievalSettings"]
+__all__ = ["BACKENDS", "Cascade", "GenerationSettings", "Prompt", "RetrievalSettings"]
 
 BACKENDS: Final = ("extractive", "openai", "tensorrt_llm")
 
@@ -71,6 +72,27 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cascade:
+    """A cheaper model that is asked first."""
+
+    backend: str = ""
+    model: str = ""
+    skip_above: float = 0.0
+    escalate_below: float = 0.0
+    explore: float = 0.0
+
+    def check(self, path: str) -> None:
+        """Raise Invalid or TooLarge for the first field that is wrong."""
+        if not self.backend and not self.model:
+            raise Invalid("names no model that is asked first", field=f"{path}.model", reason="MISSING")
+        _check_backend(self.backend, f"{path}.backend")
+        check_identifier(self.model, f"{path}.model", 256)
+        check_number(self.skip_above, f"{path}.skip_above", 0, 1)
+        check_number(self.escalate_below, f"{path}.escalate_below", 0, 1)
+        check_number(self.explore, f"{path}.explore", 0, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationSettings:
     """How passages become an answer."""
 
@@ -85,15 +107,12 @@ class GenerationSettings:
     max_sentences: int = 0
     abstain_below: float = 0.0
     prompt: Prompt = field(default_factory=Prompt)
+    prompt_ref: str = ""
+    cascade: Cascade | None = None
 
     def check(self, path: str) -> None:
         """Raise Invalid or TooLarge for the first field that is wrong; `path` is what its name begins with."""
-        if self.backend and self.backend not in BACKENDS:
-            raise Invalid(
-                f"there is no backend {self.backend!r}; there are {', '.join(BACKENDS)}",
-                field=f"{path}.backend",
-                reason="UNKNOWN_BACKEND",
-            )
+        _check_backend(self.backend, f"{path}.backend")
         check_identifier(self.model, f"{path}.model", 256)
         check_identifier(self.adapter, f"{path}.adapter", 256)
         check_number(self.max_tokens, f"{path}.max_tokens", 0, _MAX_TOKENS)
@@ -108,3 +127,14 @@ class GenerationSettings:
             if not stop:
                 raise Invalid("is empty", field=f"{path}.stop[{index}]", reason="MISSING")
             check_length(stop, f"{path}.stop[{index}]", _MAX_STOP)
+        if self.prompt_ref:
+            reference(self.prompt_ref, field=f"{path}.prompt_ref")
+        if self.cascade is not None:
+            self.cascade.check(f"{path}.cascade")
+
+
+def _check_backend(backend: str, path: str) -> None:
+    if backend and backend not in BACKENDS:
+        raise Invalid(
+            f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}", field=path, reason="UNKNOWN_BACKEND"
+        )

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from anabranch_faults import Invalid
 from anabranch_registry.domain.checks import check_identifier, check_length
-from anabranch_registry.domain.settings import GenerationSettings, Prompt, RetrievalSettings
+from anabranch_registry.domain.settings import Cascade, GenerationSettings, Prompt, RetrievalSettings
 
 __all__ = ["Variant", "is_variant_id"]
 
@@ -72,6 +72,8 @@ class Variant:
         generation: dict[str, Any] = dict(content.get("generation", {}))
         generation["prompt"] = Prompt(**generation.get("prompt", {}))
         generation["stop"] = tuple(generation.get("stop", ()))
+        if "cascade" in generation:
+            generation["cascade"] = Cascade(**_floats(Cascade, generation["cascade"]))
         return cls(
             description=description,
             retrieval=RetrievalSettings(**_floats(RetrievalSettings, content.get("retrieval", {}))),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from anabranch.generation.v1 import generation_service_pb2 as generation
 from anabranch.registry.v1 import events_pb2 as events
 from anabranch.retrieval.v1 import retrieval_service_pb2 as retrieval
-from anabranch_registry.domain import GenerationSettings, Prompt, RetrievalSettings, Routing, Variant
+from anabranch_registry.domain import Cascade, GenerationSettings, Prompt, RetrievalSettings, Routing, Variant
 
 __all__ = ["routing_message", "variant_from", "variant_message"]
 
@@ -34,6 +34,18 @@ def variant_from(message: events.Variant) -> Variant:
             max_sentences=given.max_sentences,
             abstain_below=given.abstain_below,
             prompt=Prompt(system=given.prompt.system, template=given.prompt.template, version=given.prompt.version),
+            prompt_ref=given.prompt_ref,
+            cascade=(
+                Cascade(
+                    backend=given.cascade.backend,
+                    model=given.cascade.model,
+                    skip_above=given.cascade.skip_above,
+                    escalate_below=given.cascade.escalate_below,
+                    explore=given.cascade.explore,
+                )
+                if given.HasField("cascade")
+                else None
+            ),
         ),
         policy_version=message.policy_version,
     )
@@ -65,6 +77,18 @@ def variant_message(variant: Variant) -> events.Variant:
             abstain_below=answered.abstain_below,
             prompt=generation.Prompt(
                 version=answered.prompt.version, system=answered.prompt.system, template=answered.prompt.template
+            ),
+            prompt_ref=answered.prompt_ref,
+            cascade=(
+                generation.Cascade(
+                    backend=answered.cascade.backend,
+                    model=answered.cascade.model,
+                    skip_above=answered.cascade.skip_above,
+                    escalate_below=answered.cascade.escalate_below,
+                    explore=answered.cascade.explore,
+                )
+                if answered.cascade is not None
+                else None
             ),
         ),
         policy_version=variant.policy_version,

@@ -6,16 +6,29 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import yaml
-from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
+from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import Message
 
+from anabranch.registry.v1 import guards_pb2 as guards
 from anabranch.registry.v1 import loop_pb2 as loops
-from anabranch_faults import Invalid, TooLarge
+from anabranch_faults import Invalid
+from anabranch_registry.domain.guards import Attachment
+from anabranch_registry.entrypoints.declared import read_fields, read_yaml
 
-__all__ = ["document_of", "message_of", "policy_from_yaml", "yaml_of"]
+__all__ = [
+    "attachment_message",
+    "document_of",
+    "guards_from_yaml",
+    "guards_message",
+    "message_of",
+    "policy_from_yaml",
+    "yaml_of",
+]
 
 _MAX_YAML: Final = 64 * 1024
+_MAX_GUARDS: Final = 256 * 1024
 _MAX_FAULTS: Final = 20
+_NONE: Final[Mapping[str, Any]] = {"anonymise": [], "mark_passages": False, "canary": False, "blocked_message": ""}
 
 
 def document_of(message: Message) -> dict[str, Any]:
@@ -35,57 +48,44 @@ def yaml_of(document: Mapping[str, Any]) -> str:
 
 def policy_from_yaml(text: str) -> dict[str, Any]:
     """Return the document that is declared. Raises Invalid naming all unknown keys and bad values, TooLarge."""
-    if len(text.encode()) > _MAX_YAML:
-        raise TooLarge(f"has {len(text.encode()):,} bytes; the limit is {_MAX_YAML:,}", field="yaml")
-    try:
-        # No aliases: a few lines of them unfold to gigabytes.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise Invalid("aliases are not allowed", field="yaml", reason="NOT_YAML")
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise Invalid(f"is not YAML: {' '.join(str(error).split())[:300]}", field="yaml", reason="NOT_YAML") from error
-    if content is None:
-        content = {}
-    if not isinstance(content, dict):
-        raise Invalid("is no mapping of settings", field="yaml", reason="NOT_A_POLICY")
-    faults = _faults(content, loops.LoopPolicy, "")
+    faults: list[str] = []
+    content = read_fields(read_yaml(text, most=_MAX_YAML, what="NOT_A_POLICY"), loops.LoopPolicy, faults)
     if faults:
         raise Invalid("; ".join(faults[:_MAX_FAULTS]), field="yaml", reason="NOT_A_POLICY")
     return document_of(ParseDict(content, loops.LoopPolicy()))
 
 
-def _faults(content: Mapping[Any, Any], message: type[Message], path: str) -> list[str]:
-    """Walk by hand: the parser stops at its first fault, and people want to hear of all of them."""
+def guards_from_yaml(text: str) -> tuple[dict[str, Any], list[str]]:
+    """Return what is declared of a guardrail policy, and what cannot be read of it.
+
+    What is said to be none (`canary: false`) stays in the document, so that it can outdo what is inherited. Raises
+    Invalid for what is no mapping, TooLarge.
+    """
     faults: list[str] = []
-    fields = message.DESCRIPTOR.fields_by_name
-    for key, value in content.items():
-        field = fields.get(key) if isinstance(key, str) else None
-        here = f"{path}{key}"
-        if field is None:
-            faults.append(f"{here}: there is no such setting; there are {', '.join(fields)}")
-        elif _nested(field):
-            faults += _faults_inside(value, field, here)
-        else:
-            try:
-                ParseDict({key: value}, message())
-            except (ParseError, ValueError, TypeError, AttributeError) as error:
-                said = str(error).rpartition("error: ")[2].rpartition(": ")[2].strip() or "not understood"
-                faults.append(f"{here}: {value!r}: {said}"[:300])
-    return faults
+    content = read_fields(read_yaml(text, most=_MAX_GUARDS, what="NOT_A_POLICY"), guards.GuardPolicy, faults)
+    for index, entry in enumerate(content.get("allow", ())):
+        if "text" in entry and "pattern" in entry:
+            faults.append(f"allow[{index}]: has text and pattern; give one")
+            del entry["pattern"]
+    document = document_of(ParseDict(content, guards.GuardPolicy()))
+    return {key: _NONE[key] for key in content if key in _NONE} | document, faults[:_MAX_FAULTS]
 
 
-def _faults_inside(value: Any, field: Any, path: str) -> list[str]:
-    message: type[Message] = getattr(loops, field.message_type.name)
-    if not field.is_repeated:
-        return _faults(value, message, f"{path}.") if isinstance(value, dict) else [f"{path}: is no mapping"]
-    if not isinstance(value, list):
-        return [f"{path}: is no list"]
-    faults: list[str] = []
-    for index, one in enumerate(value):
-        here = f"{path}[{index}]"
-        faults += _faults(one, message, f"{here}.") if isinstance(one, dict) else [f"{here}: is no mapping"]
-    return faults
+def guards_message(document: Mapping[str, Any]) -> guards.GuardPolicy:
+    """Return the policy that a document was made from."""
+    message: guards.GuardPolicy = message_of(document, guards.GuardPolicy)
+    return message
 
 
-def _nested(field: Any) -> bool:
-    return field.message_type is not None and field.message_type.file.name.startswith("anabranch/")
+def attachment_message(attachment: Attachment) -> guards.PolicyAttachment:
+    """Return the policy of a scope."""
+    message = guards.PolicyAttachment(
+        scope=attachment.scope,
+        policy_version=attachment.policy_version,
+        previous_version=attachment.previous_version,
+        revision=attachment.revision,
+        author=attachment.change.author,
+        reason=attachment.change.reason,
+    )
+    message.changed_at.FromDatetime(attachment.change.at)
+    return message
