@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from datetime import timedelta
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -62,6 +62,15 @@ class Settings(StoredSettings):
     generation: str = Field(min_length=1, description="generation: as above")
     ingestion: str = Field(min_length=1, description="ingestion: as above")
     feedback: str = Field(min_length=1, description="feedback: as above; asking goes on while it is down")
+    guardrails: str = Field(default="", description="guardrails: as above; empty: nothing is checked")
+    guards_on_failure: Literal["closed", "open"] = Field(
+        default="closed", description="while guardrails are away: closed refuses questions, open answers unchecked"
+    )
+    guards_patience: timedelta = Field(
+        default=3 * SECOND, gt=timedelta(), description="a check that takes longer counts as guardrails being away"
+    )
+    texts_at_once: int = Field(default=256, ge=1, description="texts checked at the same time; more are refused")
+    texts_at_once_per_tenant: int = Field(default=128, ge=1, description="as above, of one tenant")
     unrecorded_tenants: str = Field(
         default="", description="tenants whose answers are recorded without content, with commas between"
     )
@@ -74,6 +83,21 @@ class Settings(StoredSettings):
     questions_at_once_per_tenant: int = Field(default=128, ge=1, description="as above, of one tenant")
     watches_at_once: int = Field(default=1_000, ge=1, description="documents watched at the same time")
     watches_at_once_per_tenant: int = Field(default=500, ge=1, description="as above, of one tenant")
+    redis: str = Field(
+        default="",
+        description="redis:// or unix:// url where several gateways count quotas; empty: in process and database",
+    )
+    redis_password_file: Path | None = Field(default=None, description="its password, where the url has none")
+    quota_on_failure: Literal["auto", "closed", "open"] = Field(
+        default="auto",
+        description="while quotas cannot be read: closed refuses, open lets through, auto refuses under a hard budget",
+    )
+    quota_patience: timedelta = Field(
+        default=SECOND / 4, gt=timedelta(), description="an answer of the store of quotas that takes longer is none"
+    )
+    quota_lease: timedelta = Field(
+        default=30 * SECOND, ge=SECOND, description="places and reservations of a gateway that died end after it"
+    )
     key_memory: timedelta = Field(
         default=5 * SECOND, ge=timedelta(), description="how long a key's state is remembered: a revoked one works on"
     )
@@ -81,6 +105,20 @@ class Settings(StoredSettings):
     session_lasts: timedelta = Field(default=1800 * SECOND, ge=SECOND, description="after its last question")
     sessions_per_tenant: int = Field(default=10_000, ge=1, description="the oldest make room")
     answers_waiting: int = Field(default=1_000, ge=1, description="records held in memory while Kafka is slow or away")
+    usages_waiting: int = Field(default=10_000, ge=1, description="metered calls held in memory, as above")
+    cache_entries: int = Field(default=10_000, ge=0, description="answers kept to be given again; 0: none are")
+    cache_entries_per_tenant: int = Field(default=2_500, ge=1, description="as above, of one tenant")
+    cache_mebibytes: int = Field(default=128, ge=1, description="of all kept answers; a tenant has at most a quarter")
+    cache_lasts: timedelta = Field(default=86_400 * SECOND, gt=timedelta(), description="an answer is kept at most")
+    cache_error_bound: float = Field(
+        default=0.02,
+        ge=0,
+        le=0.5,
+        description="share of answers to nearly the same question that a fresh one may contradict; 0: none are given",
+    )
+    cache_probe_share: float = Field(
+        default=0.02, ge=0, le=1, description="of those, answered afresh all the same, to see whether they agree"
+    )
     http_body_bytes: int = Field(default=4 * 1024 * 1024, ge=1024, description="largest HTTP body")
 
     @property

@@ -6,6 +6,7 @@
 | Unauthenticated, Denied, NotFound | 401, 403, 404 | raises the error of that name |
 | TooLarge | 413 | raises APIStatusError |
 | Overloaded | 429 with Retry-After | repeats, then raises RateLimitError |
+| Spent | 429 with Retry-After; of a budget `insufficient_quota` | as above; a budget's refusal is not repeated |
 | other Transient | 503 with Retry-After | repeats, then raises InternalServerError |
 | the deadline passed | 504 | repeats, then raises InternalServerError |
 | anything else | 500 with an id that is also in the log | likewise |
@@ -29,13 +30,16 @@ from anabranch_faults import (
     Transient,
     Unauthenticated,
 )
+from anabranch_gateway.domain.spending import Reason, Spent
 from anabranch_observability import get_logger
 from anabranch_observability.names import gateway as names
 
 log = get_logger()
 
 # What the contract's fields are called here.
-PARAMETERS: Final = {"corpus": "model", "question": "messages", "history": "messages", "user_id": "user"}
+PARAMETERS: Final = {"corpus": "model", "question": "messages", "history": "messages", "user_id": "user",
+    "response_schema": "response_format",
+}
 STATUSES: Final[tuple[tuple[type[Fault], int, str], ...]] = (
     (Unauthenticated, 401, "invalid_request_error"),
     (Denied, 403, "permission_error"),
@@ -95,6 +99,11 @@ def _foreseen(error: Fault, status: int, name: str) -> Refusal:
         code, headers = "unavailable", {"retry-after": str(seconds)}
     if isinstance(error, Overloaded):
         code = "overloaded"
+    if isinstance(error, Spent):
+        code = error.reason.lower()
+        if error.refusal.reason in (Reason.BUDGET, Reason.UNPRICED):
+            name = "insufficient_quota"
+            headers["x-should-retry"] = "false"  # a window lasts longer than a client's patience
     if isinstance(error, Unauthenticated):
         code, headers = "invalid_api_key", {"www-authenticate": "Bearer"}
     elif isinstance(error, Invalid):
