@@ -48,6 +48,7 @@ class RedisServer:
         port: 0 picks a free one at the first start and keeps it.
         socket: A unix socket in the place of the port; its folder must exist.
         durable: Every write is on disk before it is answered (append-only file); else a crash forgets everything.
+        cluster: As a node of a cluster, which still has to be given its slots.
         log: File for its output; `redis.log` in the data folder when None.
     """
 
@@ -58,6 +59,7 @@ class RedisServer:
         port: int = 0,
         socket: Path | None = None,
         durable: bool = False,
+        cluster: bool = False,
         log: Path | None = None,
     ) -> None:
         self.name = "redis"
@@ -67,6 +69,7 @@ class RedisServer:
         self.port = port
         self.socket = socket
         self._durable = durable
+        self._cluster = cluster
         self._fixed_port = port != 0
         self._process: Process | None = None
 
@@ -169,6 +172,8 @@ class RedisServer:
             lines += ["port 0", f"unixsocket {self.socket.absolute()}", "unixsocketperm 600"]
         else:
             lines += [f"port {self.port}", "bind 127.0.0.1"]
+        if self._cluster:
+            lines += ["cluster-enabled yes"]
         file = self.data_dir / "redis.conf"
         _write(file, "\n".join(lines) + "\n")
         return file
