@@ -25,8 +25,9 @@ _LAST: Final = len(_ORDER)
 class Kind:
     """A check as policies can have it. One of `make` and `remote` is set.
 
-    `whole`: a text cannot be looked at in windows, nor an answer before it is complete. `asked`: what is found in a
-    passage depends on the question.
+    `whole`: a text cannot be looked at in windows, nor an answer before it is complete; where it is `spanned` too,
+    each place that it finds is sure as soon as it is there. `asked`: what it finds in a passage depends on what the
+    person asked.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Kind:
     make: Callable[[Mapping[str, object]], Check] | None = None
     remote: RemoteCheck | None = None
     whole: bool = False
+    spanned: bool = False
     asked: bool = False
 
 

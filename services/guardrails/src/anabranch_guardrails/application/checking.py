@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from time import perf_counter
@@ -15,7 +15,7 @@ from anabranch_guardrails.application.catalogue import Catalogue, Plan, Step
 from anabranch_guardrails.application.policies import Policies, Whose
 from anabranch_guardrails.application.ports import Anonymiser, Blocked, BlockedRecord, Telemetry
 from anabranch_guardrails.application.running import Runner
-from anabranch_guardrails.domain import Context, Stage, Status, Subject, Verdict
+from anabranch_guardrails.domain import Context, Span, Stage, Status, Subject, Verdict
 from anabranch_guardrails.domain.policies import Edit, Result, decide, edits_of, merged, rewritten
 
 __all__ = ["LONGEST", "MOST_PASSAGES", "MOST_TURNS", "Asked", "CheckTexts", "Checked", "blocked_of"]
@@ -69,6 +69,13 @@ class _Memory:
         self.kept[key] = result
         if len(self.kept) > self.capacity:
             self.kept.popitem(last=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Hidden:
+    texts: tuple[str, ...] = ()
+    vault: Mapping[str, str] = field(default_factory=dict)
+    fault: Result | None = None
 
 
 class CheckTexts:
@@ -129,25 +136,19 @@ class CheckTexts:
             return _withheld(plan, verdict, results)
         anonymise = policy.anonymise if subject.stage is Stage.INPUT else frozenset()
         edits = edits_of(results, length=len(subject.text), keep=anonymise)
-        vault: Mapping[str, str] = {}
-        turns: tuple[str, ...] = ()
-        if anonymise:
-            texts = [subject.text, *(context.text for context in subject.contexts)]
-            known: list[list[Edit]] = [edits, *([] for _ in subject.contexts)]
-            hidden, fault = _anonymised(self._catalogue, anonymise, texts, known)
-            if fault is not None:
-                self._telemetry.failed(subject.stage, fault, fault.reason)
-                return _withheld(plan, Verdict.BLOCK, [*results, fault])
-            edits, vault = hidden.edits[0], hidden.vault
-            turns = tuple(rewritten(text, each) for text, each in zip(texts[1:], hidden.edits[1:], strict=True))
+        turns = [context.text for context in subject.contexts] if anonymise else []
+        hidden = self._hidden(anonymise, [subject.text, *turns], [edits, *([] for _ in turns)])
+        if hidden.fault is not None:
+            self._telemetry.failed(subject.stage, hidden.fault, hidden.fault.reason)
+            return _withheld(plan, Verdict.BLOCK, [*results, hidden.fault])
         return Checked(
-            verdict=_at_least_redact(verdict, edits),
+            verdict=_at_least_redact(verdict, changed=hidden.texts[0] != subject.text),
             results=tuple(results),
-            text=rewritten(subject.text, edits),
+            text=hidden.texts[0],
             policy_version=policy.version,
-            rewritten=turns,
-            vault=vault,
-            mark_passages=policy.mark_passages,
+            rewritten=hidden.texts[1:],
+            vault=hidden.vault,
+            mark_passages=policy.mark_passages or policy.canary,
             message=policy.message if verdict is Verdict.REVIEW else "",
         )
 
@@ -160,37 +161,52 @@ class CheckTexts:
         for at, (context, found) in enumerate(zip(subject.contexts, results, strict=True)):
             found[:] = [replace(result, passage=at) for result in found]
             verdict = decide(found)
-            # Nobody can look at a passage before the answer is due.
-            verdicts.append(Verdict.BLOCK if verdict is Verdict.REVIEW else verdict)
+            if verdict is Verdict.REVIEW and subject.stage is Stage.CONTEXT:
+                verdict = Verdict.BLOCK  # nobody can look at a passage before the answer is due
+            verdicts.append(verdict)
             edits.append(edits_of(found, length=len(context.text), keep=anonymise))
         flat = [result for found in results for result in found]
-        vault: Mapping[str, str] = {}
-        if anonymise:
-            texts = [subject.question, *(context.text for context in subject.contexts)]
-            hidden, fault = _anonymised(self._catalogue, anonymise, texts, [[], *edits])
-            if fault is not None:
-                self._telemetry.failed(subject.stage, fault, fault.reason)
-                return _withheld(plan, Verdict.BLOCK, [*flat, fault], passages=len(subject.contexts))
-            edits, vault = hidden.edits[1:], hidden.vault
-        verdicts = [_at_least_redact(verdict, edit) for verdict, edit in zip(verdicts, edits, strict=True)]
+        texts = [context.text for context in subject.contexts]
+        # The question comes first, so that its placeholders are those that it was given as INPUT.
+        hidden = self._hidden(anonymise, [subject.question, *texts], [[], *edits])
+        if hidden.fault is not None:
+            self._telemetry.failed(subject.stage, hidden.fault, hidden.fault.reason)
+            return _withheld(plan, Verdict.BLOCK, [*flat, hidden.fault], passages=len(texts))
+        put = hidden.texts[1:]
+        verdicts = [
+            _at_least_redact(verdict, changed=new != text)
+            for verdict, new, text in zip(verdicts, put, texts, strict=True)
+        ]
         heaviest = Verdict.ALLOW
         for verdict in verdicts:
             heaviest = verdict if verdict.outweighs(heaviest) else heaviest
-        changed = any(edits)
         return Checked(
             verdict=heaviest,
             results=tuple(flat),
             text="",
             policy_version=policy.version,
             passages=tuple(verdicts),
-            rewritten=tuple(
-                rewritten(context.text, edit) for context, edit in zip(subject.contexts, edits, strict=True)
-            )
-            if changed or anonymise
-            else (),
-            vault=vault,
-            mark_passages=policy.mark_passages,
+            rewritten=put if anonymise or list(put) != texts else (),
+            vault=hidden.vault,
+            mark_passages=policy.mark_passages or policy.canary,
         )
+
+    def _hidden(self, kinds: frozenset[str], texts: Sequence[str], edits: Sequence[Sequence[Edit]]) -> _Hidden:
+        """The texts with every edit made, and placeholders for personal data of `kinds` where none was.
+
+        Where a redaction and personal data meet, both are redacted. A fault is a block: what was to stay would leave.
+        """
+        if not kinds:
+            return _Hidden(texts=tuple(map(rewritten, texts, edits)))
+        try:
+            anonymiser = self._catalogue.anonymiser(kinds)
+            put = tuple(_hidden_in(anonymiser, text, each) for text, each in zip(texts, edits, strict=True))
+            return _Hidden(texts=put, vault=dict(anonymiser.vault))
+        except Exception as fault:  # noqa: BLE001  whatever it raises, personal data must not leave
+            reason = f"personal data could not be replaced ({type(fault).__name__})"
+            return _Hidden(
+                fault=Result(check="pii", version="", verdict=Verdict.BLOCK, status=Status.ERROR, reason=reason)
+            )
 
     async def _looked_through(self, plan: Plan, subject: Subject) -> list[list[Result]]:
         """The results for each passage: remembered, or found now; those found now in one go for each set of steps."""
@@ -249,44 +265,37 @@ def blocked_of(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Hidden:
-    edits: list[list[Edit]]
-    vault: Mapping[str, str]
-
-
-def _anonymised(
-    catalogue: Catalogue, kinds: frozenset[str], texts: Sequence[str], edits: Sequence[Sequence[Edit]]
-) -> tuple[_Hidden, Result | None]:
-    """The edits with those that put placeholders; the same value gets the same one in all texts.
-
-    Where a redaction and a placeholder meet, both are redacted. A fault is a block: what was to stay would leave.
-    """
-    try:
-        anonymiser = catalogue.anonymiser(kinds)
-        for text in texts:
-            anonymiser.reserve(text)
-        every = [[*known, *_placeholders(anonymiser, text, known)] for text, known in zip(texts, edits, strict=True)]
-        return _Hidden(every, dict(anonymiser.vault)), None
-    except Exception as fault:  # noqa: BLE001  whatever it raises, personal data must not leave
-        reason = f"personal data could not be replaced ({type(fault).__name__})"
-        result = Result(check="pii", version="", verdict=Verdict.BLOCK, status=Status.ERROR, reason=reason)
-        return _Hidden([list(known) for known in edits], {}), result
-
-
-def _placeholders(anonymiser: Anonymiser, text: str, known: Sequence[Edit]) -> list[Edit]:
-    spans = merged(Edit(span.start, span.end, span.kind) for span in anonymiser.spans(text))
-    taken = merged(known)
-    return [
-        Edit(one.start, one.end, f"[{one.put}]")
-        if any(one.start < other.end and other.start < one.end for other in taken)
-        else Edit(one.start, one.end, anonymiser.placeholder(one.put, text[one.start : one.end]))
-        for one in spans
+def _hidden_in(anonymiser: Anonymiser, text: str, edits: Sequence[Edit]) -> str:
+    spans = anonymiser.spans(text)
+    edits = merged(edits)
+    known = [
+        Edit(span.start, span.end, "")
+        for span in spans
+        if any(span.start < edit.end and edit.start < span.end for edit in edits)
     ]
+    parts, done = [], 0
+    # An edit that swallows personal data at its end takes all of it; `merged` gives the first one's mark.
+    for edit in merged([*edits, *(Edit(one.start, one.end, _mark_of(one, edits)) for one in known)]):
+        parts += [_part(anonymiser, text, spans, done, edit.start), edit.put]
+        done = edit.end
+    return "".join([*parts, _part(anonymiser, text, spans, done, len(text))])
 
 
-def _at_least_redact(verdict: Verdict, edits: Sequence[Edit]) -> Verdict:
-    return Verdict.REDACT if edits and Verdict.REDACT.outweighs(verdict) else verdict
+def _mark_of(one: Edit, edits: Sequence[Edit]) -> str:
+    return next(edit.put for edit in edits if one.start < edit.end and edit.start < one.end)
+
+
+def _part(anonymiser: Anonymiser, text: str, spans: Sequence[Span], start: int, end: int) -> str:
+    inside = [
+        replace(span, start=span.start - start, end=span.end - start)
+        for span in spans
+        if start <= span.start and span.end <= end
+    ]
+    return anonymiser.replaced(text[start:end], inside)
+
+
+def _at_least_redact(verdict: Verdict, *, changed: bool) -> Verdict:
+    return Verdict.REDACT if changed and Verdict.REDACT.outweighs(verdict) else verdict
 
 
 def _withheld(plan: Plan, verdict: Verdict, results: Sequence[Result], *, passages: int = 0) -> Checked:
@@ -297,7 +306,7 @@ def _withheld(plan: Plan, verdict: Verdict, results: Sequence[Result], *, passag
         policy_version=plan.policy.version,
         passages=(verdict,) * passages,
         vault={},
-        mark_passages=plan.policy.mark_passages,
+        mark_passages=plan.policy.mark_passages or plan.policy.canary,
         message=plan.policy.message,
     )
 
@@ -327,9 +336,9 @@ def _within_limits(subject: Subject) -> None:
         "turns": sum(map(len, subject.turns)),
         "passages": sum(len(context.text) for context in subject.contexts),
     }
-    for field, length in lengths.items():
+    for name, length in lengths.items():
         if length > LONGEST:
-            raise TooLarge(f"{length} characters; at most {LONGEST}", field=field)
+            raise TooLarge(f"{length} characters; at most {LONGEST}", field=name)
     if len(subject.turns) > MOST_TURNS:
         raise TooLarge(f"{len(subject.turns)} turns; at most {MOST_TURNS}", field="turns")
     if len(subject.contexts) > MOST_PASSAGES:

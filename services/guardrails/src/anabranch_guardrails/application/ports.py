@@ -10,7 +10,7 @@ from typing import Protocol
 from anabranch_guardrails.domain import Finding, Span, Stage, Subject, Verdict
 from anabranch_guardrails.domain.policies import Result
 
-__all__ = ["Anonymiser", "Blocked", "BlockedRecord", "Check", "RemoteCheck", "Telemetry"]
+__all__ = ["Anonymiser", "Blocked", "BlockedRecord", "Check", "RemoteCheck", "Restorer", "Telemetry"]
 
 
 class Check(Protocol):
@@ -52,15 +52,22 @@ class Anonymiser(Protocol):
     def spans(self, text: str) -> Sequence[Span]:
         """Where personal data of the kinds that it was made for stands."""
 
-    def placeholder(self, kind: str, value: str) -> str:
-        """What is to stand for `value`: `<EMAIL_1>`, ...; never one that `reserve` was told of."""
-
-    def reserve(self, text: str) -> None:
-        """Placeholders that stand in `text` already are not to be given."""
+    def replaced(self, text: str, spans: Sequence[Span]) -> str:
+        """The text with a placeholder for each span, and for what only looked like a placeholder."""
 
     @property
     def vault(self) -> Mapping[str, str]:
-        """What the placeholders given so far stand for."""
+        """What the placeholders given so far stand for. Secret."""
+
+
+class Restorer(Protocol):
+    """Puts back what placeholders stand for, over a text that comes in pieces."""
+
+    def feed(self, piece: str) -> str:
+        """Text that is sure by now."""
+
+    def end(self) -> str:
+        """What was kept because it might have become a placeholder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,15 +11,15 @@ comes no sooner than three times what the last one took, within half of the hold
 - What could still become a number, an address, a tag, a link or a key goes once it is closed, at the latest after ten
   times the hold-back; where the rules that take out or stop are all open on failure, when the hold-back is over.
 
-What needs the whole answer (`Kind.whole`), and what is asked of models elsewhere, is looked at when it ends; what such a
-rule would have taken out is shown by then, so it blocks.
+What needs the whole answer (`Kind.whole`), and what is asked of models elsewhere, is looked at when it ends; what such
+a rule would have taken out is shown by then, so it blocks.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -30,10 +30,9 @@ from anabranch_faults import Overloaded, TooLarge
 from anabranch_guardrails.application.catalogue import Plan, Step
 from anabranch_guardrails.application.checking import LONGEST, blocked_of
 from anabranch_guardrails.application.policies import Policies, Whose
-from anabranch_guardrails.application.ports import BlockedRecord, Telemetry
+from anabranch_guardrails.application.ports import BlockedRecord, Restorer, Telemetry
 from anabranch_guardrails.application.running import Runner
 from anabranch_guardrails.domain import Stage, Subject, Verdict
-from anabranch_guardrails.domain.placeholders import restored
 from anabranch_guardrails.domain.policies import Edit, FailureMode, Result, decide, edits_of, merged
 from anabranch_guardrails.domain.tails import sentence_end, tail_of
 
@@ -46,6 +45,8 @@ SENTENCES: Final = frozenset({"toxicity"})
 _OPEN_TOO_LONG: Final = 10
 _REST: Final = 3
 _SOON: Final = timedelta(milliseconds=500)
+_OF_ANSWERS: Final = frozenset({"groundedness", "relevance", "citations"})
+"""Checks that an answer which abstains is not held to."""
 _HALF_WORDS_TELL: Final = frozenset({"pii", "patterns"})
 _STOPS: Final = (Verdict.BLOCK, Verdict.REVIEW)
 
@@ -106,10 +107,12 @@ class CheckAnswers:
         runner: Runner,
         record: BlockedRecord,
         telemetry: Telemetry,
+        restorer: Callable[[Mapping[str, str]], Restorer],
         at_once: int = 256,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Takes its parts; at most `at_once` streams are open."""
+        self._restorer = restorer
         self._room = at_once
         self._policies = policies
         self._runner = runner
@@ -117,7 +120,7 @@ class CheckAnswers:
         self._telemetry = telemetry
         self._now = now
 
-    async def __call__(self, opened: Opened, parts: AsyncIterator[Part]) -> AsyncIterator[Out]:
+    async def __call__(self, opened: Opened, parts: AsyncIterator[Part]) -> AsyncGenerator[Out, None]:
         """What is to be shown, as it becomes sure, and at last the end. An end of `parts` is an end of the answer."""
         if self._room <= 0:
             raise Overloaded("too many answers are being checked", retry_after=_SOON)
@@ -128,10 +131,16 @@ class CheckAnswers:
         finally:
             self._room += 1
 
-    async def _check(self, opened: Opened, parts: AsyncIterator[Part]) -> AsyncIterator[Out]:
+    async def _check(self, opened: Opened, parts: AsyncIterator[Part]) -> AsyncGenerator[Out, None]:
         began = perf_counter()
         plan = self._policies.resolve(opened.whose).plan
-        answer = _Answer(plan=plan, opened=opened, runner=self._runner, telemetry=self._telemetry)
+        answer = _Answer(
+            plan=plan,
+            subject=opened.subject,
+            restorer=self._restorer(opened.vault) if opened.vault else None,
+            runner=self._runner,
+            telemetry=self._telemetry,
+        )
         arriving = _Arriving(parts)
         try:
             while not answer.over:
@@ -202,9 +211,12 @@ class _Arriving:
 class _Answer:
     """The text so far, and how far it has been released."""
 
-    def __init__(self, *, plan: Plan, opened: Opened, runner: Runner, telemetry: Telemetry) -> None:
+    def __init__(
+        self, *, plan: Plan, subject: Subject, restorer: Restorer | None, runner: Runner, telemetry: Telemetry
+    ) -> None:
         self._plan = plan
-        self._opened = opened
+        self._subject = subject
+        self._restorer = restorer
         self._runner = runner
         self._telemetry = telemetry
         steps = plan.steps.get(Stage.OUTPUT, ())
@@ -279,10 +291,13 @@ class _Answer:
             out += seen
             if not self.over:
                 out += self._release(len(self._text), edits)
+        if not self.over and self._restorer is not None and (rest := self._restorer.end()):
+            out.append(Released(rest))
         if not self.over:
-            subject = replace(self._opened.subject, text=self._text, abstained=ended.abstained)
-            results = [_too_late(result) for result in await self._run(self._at_end, subject)]
-            out += self._take(self._at_end, results)
+            subject = replace(self._subject, text=self._text, abstained=ended.abstained)
+            steps = [step for step in self._at_end if not (ended.abstained and step.rule.check in _OF_ANSWERS)]
+            results = [_too_late(result) for result in await self._run(steps, subject)]
+            out += self._take(steps, results)
             self.over = True
         return out
 
@@ -306,7 +321,7 @@ class _Answer:
         """Runs the checks over what is new, its open end and what stands before it."""
         began = perf_counter()
         begin = max(0, self._released - LOOK_BACK)
-        subject = replace(self._opened.subject, text=self._text[begin:])
+        subject = replace(self._subject, text=self._text[begin:])
         found = await self._run(self._running, subject)
         results = [_moved(result, begin) for result in found]
         out = self._take(self._running, results)
@@ -358,7 +373,9 @@ class _Answer:
         now = perf_counter()
         while self._arrived and self._arrived[0][0] <= upto:
             self._telemetry.held(timedelta(seconds=now - self._arrived.popleft()[1]))
-        text = restored("".join(parts), self._opened.vault)
+        text = "".join(parts)
+        if self._restorer is not None:
+            text = self._restorer.feed(text)
         return [Released(text)] if text else []
 
 
@@ -371,6 +388,8 @@ def _moved(result: Result, by: int) -> Result:
 
 
 def _late(step: Step) -> bool:
+    if step.kind.spanned and step.rule.action is Verdict.REDACT:
+        return False
     return step.kind.whole or step.remote is not None
 
 

@@ -13,6 +13,7 @@ LONGEST_OPEN: Final = 2_048
 
 _PLAIN: Final = re.compile(r"[^\W\d_]{1,24}[,;:!?…\"')»”]*\Z")
 _CAPITALS: Final = re.compile(r"[A-Z]{1,5}\Z")
+_ENDED: Final = re.compile(r"\[\d{1,4}\]\Z|[,.;:!?]\Z")
 _GROUPS: Final = 8  # before the last one: the longest account numbers have nine
 _MARKUP: Final = re.compile(r"<(?:[A-Za-z/!?][^>]*)?\Z")
 _LINK: Final = re.compile(r"!?\[[^\[\]\n]{0,512}(?:\](?:\([^()\s]*(?:\s[^()\n]{0,256})?)?)?\Z")
@@ -93,6 +94,8 @@ def _run(text: str, low: int) -> tuple[int, bool]:
 
 def _grouped(run: str) -> bool:
     """Whether groups of a number may stand around it."""
+    if _ENDED.search(run):
+        return False  # a citation, or the end of a clause
     return any(character.isdigit() for character in run) or _CAPITALS.match(run) is not None
 
 
