@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from anabranch_gateway.testing import Gateway, running
+from anabranch_gateway.testing import Downstream, Gateway, running
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -20,6 +20,21 @@ def gateway(_shared: Gateway) -> Gateway:
     """A gateway that is ready, whose tenant has the corpus `handbook`; one a module, as new for each test."""
     _shared.renew()
     return _shared
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def _watched(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
+    async with Downstream() as downstream:
+        data = tmp_path_factory.mktemp("guarded")
+        async with running(data, downstream=downstream, guardrails=downstream.address) as one:
+            yield one
+
+
+@pytest.fixture
+def guarded(_watched: Gateway) -> Gateway:
+    """As `gateway`, with guardrails behind it."""
+    _watched.renew()
+    return _watched
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -14,18 +14,21 @@ from anabranch_gateway.adapters.answers import BusAnswerRecord
 from anabranch_gateway.adapters.documents import BusDocumentChanges
 from anabranch_gateway.adapters.feedback import GrpcFeedbacks
 from anabranch_gateway.adapters.generation import GrpcGenerator
+from anabranch_gateway.adapters.guardrails import GrpcGuards
 from anabranch_gateway.adapters.ingestion import GrpcDocuments
 from anabranch_gateway.adapters.key_file import KeyFile
 from anabranch_gateway.adapters.keys import SqlKeys
 from anabranch_gateway.adapters.retrieval import GrpcRetriever
 from anabranch_gateway.adapters.sessions import SqlSessions
 from anabranch_gateway.application.admin import AdministerKeys
-from anabranch_gateway.application.ask import AskQuestion, Conversation, Finding, Keeping, Writing
+from anabranch_gateway.application.ask import AskQuestion, Conversation, Finding, Guarding, Keeping, Writing
 from anabranch_gateway.application.authenticate import Authenticate
 from anabranch_gateway.application.documents import ChangeDocuments, FollowDocuments, SearchCorpus
 from anabranch_gateway.application.feedback import GiveFeedback
 from anabranch_gateway.application.gate import Gate
+from anabranch_gateway.application.guarding import CheckText
 from anabranch_gateway.domain.feedback import TooOften
+from anabranch_gateway.domain.guards import Stage
 from anabranch_gateway.domain.routing import Routing
 from anabranch_gateway.entrypoints import http, kafka, rpc
 from anabranch_gateway.settings import Settings, StoredSettings
@@ -58,7 +61,7 @@ def build(settings: Settings, *, bus: Bus) -> Service:
         lasts=settings.session_lasts,
     )
     targets = {settings.retrieval, settings.generation, settings.ingestion, settings.feedback}
-    channels = {target: connect(target) for target in targets}
+    channels = {target: connect(target) for target in targets | ({settings.guardrails} - {""})}
     retriever = GrpcRetriever(channels[settings.retrieval])
     record = BusAnswerRecord(bus, capacity=settings.answers_waiting)
     gate = Gate(limit=settings.questions_at_once, per_tenant=settings.questions_at_once_per_tenant)
@@ -66,13 +69,21 @@ def build(settings: Settings, *, bus: Bus) -> Service:
     routing = Routing(salt=settings.assignment_salt)
     kafka.register(bus, routing)
     generator = GrpcGenerator(channels[settings.generation])
+    guards: GrpcGuards | None = None
+    guarding: Guarding | None = None
+    if settings.guardrails:
+        guards = GrpcGuards(channels[settings.guardrails], patience=settings.guards_patience)
+        goes_on = settings.guards_on_failure == "open"
+        guarding = Guarding(guards=guards, failed=_unguarded, open=goes_on, patience=settings.guards_patience)
+    texts = Gate(limit=settings.texts_at_once, per_tenant=settings.texts_at_once_per_tenant, what="texts")
     ask = AskQuestion(
         routing=routing,
         gate=gate,
         new_id=new_id,
         conversation=Conversation(sessions=sessions, generator=generator),
         finding=Finding(retriever=retriever, unrecorded=settings.unrecorded, exploration=settings.exploration),
-        writing=Writing(generator=generator),
+        guarding=guarding,
+        writing=Writing(generator=generator, guarding=guarding),
         keeping=Keeping(record=record, unrecorded=settings.unrecorded),
     )
     search = SearchCorpus(routing=routing, retriever=retriever, gate=gate)
@@ -105,6 +116,7 @@ def build(settings: Settings, *, bus: Bus) -> Service:
             change=ChangeDocuments(changes=BusDocumentChanges(bus)),
             follow=FollowDocuments(documents=GrpcDocuments(channels[settings.ingestion]), gate=watches),
             feedback=GiveFeedback(feedbacks=GrpcFeedbacks(channels[settings.feedback])),
+            check=CheckText(guards=guards, gate=texts, new_id=new_id) if guards is not None else None,
         ),
         errors={TooOften: StatusCode.RESOURCE_EXHAUSTED},
         http=Http(
@@ -125,6 +137,12 @@ def build(settings: Settings, *, bus: Bus) -> Service:
         draining=[flush],
         closing=[database.close, disconnect],
     )
+
+
+def _unguarded(stage: Stage, fault: Exception, passed: bool) -> None:  # noqa: FBT001  the port's signature
+    then = "open" if passed else "closed"
+    counter(names.GUARDS_FAILED).labels(stage=stage.name.lower(), then=then).inc()
+    log.warning(names.Log.GUARDS_FAILED, stage=stage.name.lower(), then=then, problem=str(fault))
 
 
 async def sweep_sessions(sessions: SqlSessions, *, every: timedelta = SWEEP_EVERY) -> None:

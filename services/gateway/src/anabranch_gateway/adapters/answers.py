@@ -16,9 +16,11 @@ from google.protobuf.duration_pb2 import Duration
 from anabranch import topics
 from anabranch.gateway.v1 import events_pb2 as pb
 from anabranch.generation.v1 import generation_service_pb2 as generation
+from anabranch.guardrails.v1 import events_pb2 as guardrails
 from anabranch.retrieval.v1 import retrieval_service_pb2 as retrieval
 from anabranch_bus import Bus, Encoded, Event
 from anabranch_faults import Fault, Transient
+from anabranch_gateway.adapters.structs import struct_of
 from anabranch_gateway.domain.answers import Served, Timings
 from anabranch_observability import counter, gauge, get_logger, histogram, traceparent
 from anabranch_observability.names import gateway as names
@@ -151,7 +153,7 @@ class BusAnswerRecord:
 def _measure(served: Served) -> None:
     counter(names.ANSWERS).labels(reason=served.finished.reason.name.lower(), backend=served.backend).inc()
     timings, seconds = served.finished.timings, histogram(names.ANSWER_SECONDS)
-    for stage in ("condense", "embed", "search", "generate", "first_token", "total"):
+    for stage in ("condense", "embed", "search", "generate", "first_token", "total", "guard_input", "guard_output"):
         if took := getattr(timings, stage):
             seconds.labels(stage=stage).observe(took.total_seconds())
 
@@ -198,8 +200,8 @@ def event_from(served: Served) -> pb.AnswerServed:
         experiment_id=choice.experiment_id,
         arm=choice.arm,
         assignment_unit=pb.AssignmentUnit.ValueType(choice.unit),
-        prompt_version=choice.variant.prompt_version,
-        policy_version=choice.variant.policy_version,
+        prompt_version=served.prompt_version or choice.variant.prompt_version,
+        policy_version=served.policy_version or choice.variant.policy_version,
         adapter=choice.variant.adapter,
         reranker_version=served.found.reranker_version,
         feature_set=served.found.feature_set,
@@ -221,7 +223,12 @@ def event_from(served: Served) -> pb.AnswerServed:
         timings=_timings(served.finished.timings),
         backend=served.backend,
         model=served.model,
+        history=[generation.Turn(role=generation.Role.ValueType(turn.role), text=turn.text) for turn in served.history],
+        guards=cast("Sequence[guardrails.CheckResult]", [each.detail for each in served.guards]),
+        escalated=served.escalated,
     )
+    if served.variables:
+        event.variables.CopyFrom(struct_of(served.variables))
     event.served_at.FromDatetime(served.served_at)
     if not served.has_content:
         for passage in event.passages:
@@ -230,6 +237,8 @@ def event_from(served: Served) -> pb.AnswerServed:
         for citation in event.citations:
             citation.ClearField("text")
             citation.ClearField("title")
+        for guard in event.guards:
+            guard.ClearField("reason")
     return event
 
 
@@ -241,6 +250,8 @@ def _timings(timings: Timings) -> pb.Timings:
         generate=_duration(timings.generate),
         first_token=_duration(timings.first_token),
         total=_duration(timings.total),
+        guard_input=_duration(timings.guard_input),
+        guard_output=_duration(timings.guard_output),
     )
 
 

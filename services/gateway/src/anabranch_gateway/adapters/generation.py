@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import cast
 
 import grpc
@@ -11,9 +11,11 @@ from anabranch.generation.v1 import generation_service_pb2 as pb
 from anabranch.generation.v1.generation_service_pb2_grpc import GenerationServiceStub
 from anabranch.retrieval.v1 import retrieval_service_pb2 as retrieval
 from anabranch_gateway.adapters.faults import meaning
+from anabranch_gateway.adapters.structs import struct_of
 from anabranch_gateway.domain.answers import (
     Citation,
     Cited,
+    Condensed,
     Delta,
     FinishReason,
     Generated,
@@ -21,6 +23,7 @@ from anabranch_gateway.domain.answers import (
     Passage,
     Usage,
 )
+from anabranch_gateway.domain.costs import ModelCall, Purpose
 from anabranch_gateway.domain.questions import Turn
 from anabranch_gateway.domain.routing import GenerationSettings
 
@@ -32,7 +35,7 @@ class GrpcGenerator:
         """Takes a channel of `anabranch_rpc.connect`, which passes deadline and cancellation on."""
         self._stub = GenerationServiceStub(channel)
 
-    async def condense(self, question: str, *, history: Sequence[Turn], settings: GenerationSettings) -> str:
+    async def condense(self, question: str, *, history: Sequence[Turn], settings: GenerationSettings) -> Condensed:
         """See the port."""
         request = pb.CondenseRequest(
             question=question, history=_turns(history), settings=cast("pb.GenerationSettings", settings)
@@ -41,7 +44,8 @@ class GrpcGenerator:
             reply = await self._stub.Condense(request)
         except grpc.aio.AioRpcError as error:
             raise meaning(error) from error
-        return reply.question
+        call = _call(reply.call, Purpose.CONDENSE) if reply.HasField("call") else None
+        return Condensed(question=reply.question, call=call)
 
     async def generate(
         self,
@@ -51,6 +55,9 @@ class GrpcGenerator:
         history: Sequence[Turn],
         settings: GenerationSettings,
         max_tokens: int,
+        variables: Mapping[str, object],
+        canary: str = "",
+        mark_passages: bool = False,
     ) -> AsyncGenerator[GenerateEvent, None]:
         """See the port."""
         request = pb.GenerateRequest(
@@ -58,7 +65,11 @@ class GrpcGenerator:
             passages=cast("Sequence[retrieval.Passage]", passages),
             settings=cast("pb.GenerationSettings", settings),
             history=_turns(history),
+            canary=canary,
+            mark_passages=mark_passages,
         )
+        if variables:
+            request.variables.CopyFrom(struct_of(variables))
         own = request.settings.max_tokens
         if max_tokens and (own == 0 or max_tokens < own):
             request.settings.max_tokens = max_tokens
@@ -85,6 +96,18 @@ def _generated(message: pb.Generated) -> Generated:
         abstained=message.abstained,
         backend=message.backend,
         model=message.model,
+        prompt_version=message.prompt_version,
+        calls=[_call(each, Purpose.DRAFT if each.draft else Purpose.ANSWER) for each in message.calls],
+        escalated=any(each.draft for each in message.calls),
+    )
+
+
+def _call(message: pb.ModelCall, purpose: Purpose) -> ModelCall:
+    return ModelCall(
+        backend=message.backend,
+        model=message.model,
+        usage=Usage(prompt_tokens=message.usage.prompt_tokens, completion_tokens=message.usage.completion_tokens),
+        purpose=purpose,
     )
 
 

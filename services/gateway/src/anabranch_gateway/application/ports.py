@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 from typing import NewType, Protocol
 
-from anabranch_gateway.domain.answers import Citation, Found, GenerateEvent, Passage, Served
+from anabranch_gateway.domain.answers import Citation, Condensed, Found, GenerateEvent, Passage, Served
 from anabranch_gateway.domain.documents import DeleteDocument, PutDocument
 from anabranch_gateway.domain.feedback import Feedback, Given
 from anabranch_gateway.domain.keys import Key
@@ -64,7 +64,7 @@ class Retriever(Protocol):
 class Generator(Protocol):
     """The writer of answers. Calls raise Transient while it is away."""
 
-    async def condense(self, question: str, *, history: Sequence[Turn], settings: GenerationSettings) -> str:
+    async def condense(self, question: str, *, history: Sequence[Turn], settings: GenerationSettings) -> Condensed:
         """The question, made to stand without its history."""
         ...
 
@@ -76,8 +76,14 @@ class Generator(Protocol):
         history: Sequence[Turn],
         settings: GenerationSettings,
         max_tokens: int,
+        variables: Mapping[str, object],
+        canary: str = "",
+        mark_passages: bool = False,
     ) -> AsyncGenerator[GenerateEvent, None]:
-        """Deltas and citations, then one Generated. Closing it stops the work. `max_tokens` above 0 is a cap."""
+        """Deltas and citations, then one Generated. Closing it stops the work. `max_tokens` above 0 is a cap.
+
+        A `canary` is put into the system prompt; with `mark_passages` all that others wrote is marked as data.
+        """
         ...
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import IntEnum
-from typing import NewType, TypeAlias
+from typing import TYPE_CHECKING, NewType, TypeAlias
 
+from anabranch_gateway.domain.guards import Guard, GuardResult
+from anabranch_gateway.domain.questions import Turn
 from anabranch_gateway.domain.routing import Choice
 
-# What retrieval found and generation cited, in their own form: the gateway carries them and does not read them.
+if TYPE_CHECKING:  # it counts the tokens that are defined here
+    from anabranch_gateway.domain.costs import ModelCall
+
+# What retrieval found and generation cited, in their own form: only `placeholders` reads them.
 Passage = NewType("Passage", object)
 Citation = NewType("Citation", object)
 
@@ -56,7 +61,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timings:
-    """The parts of an answer's time. `first_token` counts from the question."""
+    """The parts of an answer's time. `first_token` counts from the question; of guardrails only the wait for them."""
 
     condense: timedelta = ZERO
     embed: timedelta = ZERO
@@ -64,6 +69,8 @@ class Timings:
     generate: timedelta = ZERO
     first_token: timedelta = ZERO
     total: timedelta = ZERO
+    guard_input: timedelta = ZERO
+    guard_output: timedelta = ZERO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +89,20 @@ class Generated:
     abstained: bool
     backend: str
     model: str
+    # Prompt that was rendered; empty: the backend needs none, or its own.
+    prompt_version: str = ""
+    # Calls of models that it took, in their order.
+    calls: Sequence[ModelCall] = ()
+    # A cheaper model's draft was not good enough.
+    escalated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condensed:
+    """A question that needs no history, and the call of a model that it took, if any."""
+
+    question: str
+    call: ModelCall | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,28 +130,30 @@ class Delta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """Last event of an answer."""
+    """Last event of an answer. `message` is what the person asking is told when it was blocked."""
 
     usage: Usage
     timings: Timings
     abstained: bool
     citations: Sequence[Citation]
     reason: FinishReason
+    message: str = ""
 
 
-AskEvent: TypeAlias = Started | Retrieved | Delta | Finished
+AskEvent: TypeAlias = Started | Retrieved | Delta | Guard | Finished
 GenerateEvent: TypeAlias = Delta | Cited | Generated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A whole answer."""
+    """A whole answer. After a block its text is the sentence for the person asking."""
 
     answer_id: str
     variant_id: str
     search_query: str
     text: str
     finished: Finished
+    guards: Sequence[Guard] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +181,14 @@ class Served:
     has_content: bool = True
     # The passages are shown in an order of the gateway's; each still has the rank that retrieval gave it.
     ranks_randomised: bool = False
+    # Those that were used, as generation and guardrails tell them; empty: the variant's.
+    prompt_version: str = ""
+    policy_version: str = ""
+    history: Sequence[Turn] = ()
+    variables: Mapping[str, object] = field(default_factory=dict)
+    guards: Sequence[GuardResult] = ()
+    escalated: bool = False
 
     def without_content(self) -> Served:
         """The same with nothing in it that was asked or answered."""
-        return replace(self, has_content=False, question="", search_query="", answer="")
+        return replace(self, has_content=False, question="", search_query="", answer="", history=(), variables={})

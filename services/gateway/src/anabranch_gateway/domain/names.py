@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -19,6 +21,8 @@ DOCUMENT_ID_CHARACTERS: Final = 512
 METADATA_KEYS: Final = 32
 METADATA_CHARACTERS: Final = 1_024
 LABELS: Final = 64
+DOCUMENT_BYTES: Final = 64 * 1024
+DOCUMENT_DEPTH: Final = 32
 
 
 def tenant(value: str, *, field: str = "tenant") -> str:
@@ -64,6 +68,22 @@ def question(value: str, *, field: str) -> str:
     return value
 
 
+def text(value: str, *, field: str, limit: int) -> str:
+    """At most so many characters."""
+    if len(value) > limit:
+        raise TooLarge(f"has {len(value)} characters; at most {limit} are taken", field=field)
+    return value
+
+
+def texts(values: Sequence[str], *, field: str, number: int, limit: int) -> Sequence[str]:
+    """At most so many, of at most so many characters each."""
+    if len(values) > number:
+        raise TooLarge(f"has {len(values)} entries; at most {number} are taken", field=field)
+    for position, value in enumerate(values):
+        text(value, field=f"{field}[{position}]", limit=limit)
+    return values
+
+
 def metadata(values: Mapping[str, str], *, field: str) -> Mapping[str, str]:
     """At most 32 keys of [a-z0-9_]{1,63}, values of at most 1,024 characters."""
     if len(values) > METADATA_KEYS:
@@ -76,6 +96,35 @@ def metadata(values: Mapping[str, str], *, field: str) -> Mapping[str, str]:
                 f"has {len(value)} characters; at most {METADATA_CHARACTERS} are taken", field=f"{field}.{key}"
             )
     return values
+
+
+def document(value: Mapping[str, object], *, field: str) -> Mapping[str, object]:
+    """A JSON object of at most 64 KiB, at most 32 deep, without numbers that JSON has not."""
+    _plain(value, field=field, depth=DOCUMENT_DEPTH)
+    size = len(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
+    if size > DOCUMENT_BYTES:
+        raise TooLarge(f"has {size} bytes as JSON; at most {DOCUMENT_BYTES} are taken", field=field)
+    return value
+
+
+def _plain(value: object, *, field: str, depth: int) -> None:
+    if depth < 0:
+        raise TooLarge(f"is nested deeper than {DOCUMENT_DEPTH}", field=field)
+    match value:
+        case float() if not math.isfinite(value):
+            raise Invalid("holds a number that is not finite", field=field, reason="OUT_OF_RANGE")
+        case str() | bool() | int() | float() | None:
+            return
+        case Mapping():
+            for key, inner in value.items():
+                if not isinstance(key, str):
+                    raise Invalid("has a name that is no string", field=field, reason="MALFORMED")
+                _plain(inner, field=field, depth=depth - 1)
+        case Sequence():
+            for inner in value:
+                _plain(inner, field=field, depth=depth - 1)
+        case _:
+            raise Invalid("holds what JSON has not", field=field, reason="MALFORMED")
 
 
 def labels(values: Sequence[str], *, field: str) -> tuple[str, ...]:

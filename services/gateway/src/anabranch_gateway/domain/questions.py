@@ -44,6 +44,11 @@ class Question:
     filters: Mapping[str, str] = field(default_factory=dict)
     acl: Sequence[str] = ()
     max_tokens: int = 0
+    # The prompt's own variables, and the JSON schema that the answer is to satisfy (None: it is text).
+    variables: Mapping[str, object] = field(default_factory=dict)
+    response_schema: Mapping[str, object] | None = None
+    # Whatever the answer cache holds.
+    fresh: bool = False
 
     def __post_init__(self) -> None:
         """Checks every field."""
@@ -52,6 +57,8 @@ class Question:
         names.handle(self.session_id, field="session_id")
         names.handle(self.user_id, field="user_id")
         names.metadata(self.filters, field="filters")
+        names.document(self.variables, field="variables")
+        names.document(self.response_schema or {}, field="response_schema")
         if self.history and self.session_id:
             raise Invalid("give history or session_id, not both", field="history", reason="EXCLUSIVE")
         if len(self.history) > TURNS:

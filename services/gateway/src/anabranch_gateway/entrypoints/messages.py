@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import cast
+from typing import Final, cast
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from anabranch.gateway.v1 import events_pb2
 from anabranch.gateway.v1 import gateway_service_pb2 as pb
 from anabranch.generation.v1 import generation_service_pb2 as generation
+from anabranch.guardrails.v1 import events_pb2 as guardrails
 from anabranch.retrieval.v1 import retrieval_service_pb2 as retrieval
-from anabranch_faults import Invalid
+from anabranch_faults import Invalid, TooLarge
+from anabranch_gateway.domain import names
 from anabranch_gateway.domain.answers import Answer, AskEvent, Delta, Finished, Passage, Retrieved, Started, Timings
 from anabranch_gateway.domain.answers import Usage as Tokens
 from anabranch_gateway.domain.documents import Body, Content, DeleteDocument, PutDocument, Text, Uri
 from anabranch_gateway.domain.feedback import Feedback, Given, Opinion
+from anabranch_gateway.domain.guards import Checked, Guard, Stage, TextToCheck
 from anabranch_gateway.domain.questions import DEFAULT_HITS, Query, Question, Role, Turn
+
+# Up to here every whole number is itself as a double.
+_EXACT: Final = 2**53
 
 
 def question_from(message: pb.AskRequest) -> Question:
@@ -32,6 +39,11 @@ def question_from(message: pb.AskRequest) -> Question:
         filters=dict(message.filters),
         acl=tuple(message.acl),
         max_tokens=message.max_tokens,
+        variables=_document(message.variables, field="variables"),
+        response_schema=_document(message.response_schema, field="response_schema")
+        if message.HasField("response_schema")
+        else None,
+        fresh=message.fresh,
     )
 
 
@@ -44,6 +56,41 @@ def query_from(message: pb.SearchRequest) -> Query:
         filters=dict(message.filters),
         acl=tuple(message.acl),
         user_id=message.user_id,
+    )
+
+
+def text_from(message: pb.CheckTextRequest) -> TextToCheck:
+    """The text to check. Raises Invalid with the field at fault."""
+    schema = message.response_schema if message.HasField("response_schema") else None
+    return TextToCheck(
+        stage=_stage(message.stage),
+        text=message.text,
+        corpus=message.corpus,
+        question=message.question,
+        turns=tuple(message.turns),
+        passages=tuple(message.passages),
+        response_schema=None if schema is None else _document(schema, field="response_schema"),
+    )
+
+
+def checked_to(checked: Checked) -> pb.CheckTextResponse:
+    """What the policy says."""
+    return pb.CheckTextResponse(
+        verdict=guardrails.Verdict.ValueType(checked.verdict),
+        results=[cast("guardrails.CheckResult", each.detail) for each in checked.results],
+        text="" if checked.verdict.stops else checked.text,
+        policy_version=checked.policy_version,
+        passages=[guardrails.Verdict.ValueType(each) for each in checked.passages],
+    )
+
+
+def guard_to(guard: Guard) -> pb.Guard:
+    """A verdict."""
+    return pb.Guard(
+        verdict=pb.GuardVerdict.ValueType(guard.verdict),
+        check=guard.check,
+        reason=guard.reason,
+        stage=guardrails.Stage.ValueType(guard.stage),
     )
 
 
@@ -108,6 +155,7 @@ def answer_to(answer: Answer) -> pb.AskResponse:
         usage=usage_to(finished.usage),
         timings=timings_to(finished.timings),
         finish_reason=generation.FinishReason.ValueType(finished.reason),
+        guards=[guard_to(each) for each in answer.guards],
     )
 
 
@@ -116,6 +164,8 @@ def event_to(event: AskEvent) -> pb.AskStreamResponse:
     match event:
         case Delta(text=text):
             return pb.AskStreamResponse(delta=pb.Delta(text=text))
+        case Guard():
+            return pb.AskStreamResponse(guard=guard_to(event))
         case Started():
             return pb.AskStreamResponse(started=pb.Started(answer_id=event.answer_id, variant_id=event.variant_id))
         case Retrieved():
@@ -158,6 +208,8 @@ def timings_to(timings: Timings) -> events_pb2.Timings:
         generate=_duration(timings.generate),
         first_token=_duration(timings.first_token),
         total=_duration(timings.total),
+        guard_input=_duration(timings.guard_input),
+        guard_output=_duration(timings.guard_output),
     )
 
 
@@ -199,6 +251,36 @@ def _body(message: pb.PutDocumentRequest) -> Body | None:
             return Uri(message.uri)
         case _:
             return None
+
+
+def _document(struct: Struct, *, field: str) -> dict[str, object]:
+    if (size := struct.ByteSize()) > 2 * names.DOCUMENT_BYTES:  # what is certain to be too large is not even read
+        raise TooLarge(f"has {size} bytes; at most {names.DOCUMENT_BYTES} are taken", field=field)
+    return {key: _plain(value) for key, value in struct.fields.items()}
+
+
+def _plain(value: Value) -> object:
+    match value.WhichOneof("kind"):
+        case "struct_value":
+            return {key: _plain(inner) for key, inner in value.struct_value.fields.items()}
+        case "list_value":
+            return [_plain(inner) for inner in value.list_value.values]
+        case "number_value":
+            number = value.number_value
+            return int(number) if number.is_integer() and abs(number) < _EXACT else number
+        case "string_value":
+            return value.string_value
+        case "bool_value":
+            return value.bool_value
+        case _:
+            return None
+
+
+def _stage(value: int) -> Stage:
+    try:
+        return Stage(value)
+    except ValueError:
+        return Stage.UNSPECIFIED
 
 
 def _role(value: int) -> Role:

@@ -17,6 +17,7 @@ from anabranch_gateway.application.ask import AskQuestion
 from anabranch_gateway.application.authenticate import Authenticate
 from anabranch_gateway.application.documents import ChangeDocuments, FollowDocuments, SearchCorpus
 from anabranch_gateway.application.feedback import GiveFeedback
+from anabranch_gateway.application.guarding import CheckText
 from anabranch_gateway.domain.keys import Caller
 from anabranch_gateway.entrypoints import messages
 from anabranch_rpc import Servicer, principal
@@ -124,6 +125,18 @@ class FeedbackServicer(stubs.FeedbackServiceServicer):
         return messages.given_to(await self._give(principal(Caller), messages.feedback_from(request)))
 
 
+class GuardServicer(stubs.GuardServiceServicer):
+    """Checks of texts that come without a question."""
+
+    def __init__(self, check: CheckText) -> None:
+        """Takes the use case."""
+        self._check = check
+
+    async def CheckText(self, request: pb.CheckTextRequest, context: Context) -> pb.CheckTextResponse:  # noqa: ARG002, N802  the contract's signature
+        """What the policy says."""
+        return messages.checked_to(await self._check(principal(Caller), messages.text_from(request)))
+
+
 class Credentials:
     """From a call's metadata to its caller."""
 
@@ -144,9 +157,15 @@ def servicers(
     change: ChangeDocuments,
     follow: FollowDocuments,
     feedback: GiveFeedback,
+    check: CheckText | None,
 ) -> list[Servicer]:
-    """Everything this service serves."""
+    """Everything this service serves; GuardService only where there are guardrails to ask."""
+    guards = []
+    if check is not None:
+        name = "anabranch.gateway.v1.GuardService"
+        guards = [Servicer(GuardServicer(check), stubs.add_GuardServiceServicer_to_server, name)]
     return [
+        *guards,
         Servicer(AnswerServicer(ask), stubs.add_AnswerServiceServicer_to_server, "anabranch.gateway.v1.AnswerService"),
         Servicer(
             SearchServicer(search), stubs.add_SearchServiceServicer_to_server, "anabranch.gateway.v1.SearchService"

@@ -13,6 +13,7 @@ from anabranch_gateway.testing.downstream import (
     route,
 )
 from anabranch_gateway.testing.feedback import FakeFeedback
+from anabranch_gateway.testing.guardrails import FakeGuardrails
 from anabranch_gateway.testing.running import Gateway, running
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Downstream",
     "FakeFeedback",
     "FakeGeneration",
+    "FakeGuardrails",
     "FakeIngestion",
     "FakeRetrieval",
     "Gateway",

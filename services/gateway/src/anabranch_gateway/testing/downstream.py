@@ -12,6 +12,7 @@ import grpc
 from anabranch.feedback.v1 import feedback_service_pb2_grpc as feedback_grpc
 from anabranch.generation.v1 import generation_service_pb2 as generation
 from anabranch.generation.v1 import generation_service_pb2_grpc as generation_grpc
+from anabranch.guardrails.v1 import guardrails_service_pb2_grpc as guardrails_grpc
 from anabranch.ingestion.v1 import events_pb2 as ingestion_events
 from anabranch.ingestion.v1 import ingestion_service_pb2 as ingestion
 from anabranch.ingestion.v1 import ingestion_service_pb2_grpc as ingestion_grpc
@@ -22,6 +23,7 @@ from anabranch_faults import NotFound
 from anabranch_gateway.domain.feedback import TooOften
 from anabranch_gateway.testing.calls import Calls
 from anabranch_gateway.testing.feedback import FakeFeedback
+from anabranch_gateway.testing.guardrails import FakeGuardrails
 from anabranch_rpc import Server, Servicer
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -170,6 +172,8 @@ class FakeGeneration(generation_grpc.GenerationServiceServicer):
         self.condense = Calls()
         self.hold: asyncio.Event | None = None
         self.fault: Exception | None = None
+        # In the place of a citation of all of the first passage.
+        self.citations: Sequence[generation.Citation] | None = None
 
     async def Generate(  # noqa: N802  the contract's name
         self,
@@ -188,8 +192,9 @@ class FakeGeneration(generation_grpc.GenerationServiceServicer):
             raise
         if self.fault is not None:
             raise self.fault
-        if request.passages:
-            yield generation.GenerateResponse(citation=citation(request.passages[0]))
+        cited = [citation(each) for each in request.passages[:1]] if self.citations is None else self.citations
+        for each in cited:
+            yield generation.GenerateResponse(citation=each)
         yield generation.GenerateResponse(
             generated=generation.Generated(
                 reason=generation.FINISH_REASON_STOP if request.passages else generation.FINISH_REASON_ABSTAINED,
@@ -272,7 +277,7 @@ class FakeIngestion(ingestion_grpc.IngestionServiceServicer):
 
 
 class Downstream:
-    """The four services on one port."""
+    """The services behind it on one port."""
 
     def __init__(self) -> None:
         """Makes them; `async with` serves them."""
@@ -280,6 +285,7 @@ class Downstream:
         self.generation = FakeGeneration()
         self.ingestion = FakeIngestion()
         self.feedback = FakeFeedback()
+        self.guardrails = FakeGuardrails()
         self._server: Server | None = None
 
     def renew(self) -> None:
@@ -288,6 +294,7 @@ class Downstream:
         self.generation.renew()
         self.ingestion.renew()
         self.feedback.renew()
+        self.guardrails.renew()
 
     @property
     def address(self) -> str:
@@ -317,6 +324,11 @@ class Downstream:
                     self.feedback,
                     feedback_grpc.add_FeedbackServiceServicer_to_server,
                     "anabranch.feedback.v1.FeedbackService",
+                ),
+                Servicer(
+                    self.guardrails,
+                    guardrails_grpc.add_GuardrailsServiceServicer_to_server,
+                    "anabranch.guardrails.v1.GuardrailsService",
                 ),
             ],
             errors={TooOften: grpc.StatusCode.RESOURCE_EXHAUSTED},

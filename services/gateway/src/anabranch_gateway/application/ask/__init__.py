@@ -1,4 +1,4 @@
-"""The Ask pipeline: choose a variant, condense, retrieve, generate, write down.
+"""The Ask pipeline: choose a variant, check, condense, retrieve, check, generate and check, write down.
 
 `pipeline.AskQuestion` is the order of things; each stage is an object of its own that reads and writes one `Course`:
 
@@ -6,6 +6,7 @@
 | --- | --- | --- |
 | `Conversation` | `conversation` | the turns before, and the question made to stand alone |
 | `Finding` | `finding` | passages, in the order shown |
+| `Guarding` | `guarding` | verdicts, what may be shown, and what may leave for a model |
 | `Writing` | `writing` | text, citations, what the model says of itself |
 | `Keeping` | `keeping` | (the session and the record) |
 
@@ -20,8 +21,9 @@ from __future__ import annotations
 from anabranch_gateway.application.ask.conversation import Conversation, session_of
 from anabranch_gateway.application.ask.course import Course
 from anabranch_gateway.application.ask.finding import Finding
+from anabranch_gateway.application.ask.guarding import Guarding
 from anabranch_gateway.application.ask.keeping import Keeping
 from anabranch_gateway.application.ask.pipeline import AskQuestion
 from anabranch_gateway.application.ask.writing import Writing
 
-__all__ = ["AskQuestion", "Conversation", "Course", "Finding", "Keeping", "Writing", "session_of"]
+__all__ = ["AskQuestion", "Conversation", "Course", "Finding", "Guarding", "Keeping", "Writing", "session_of"]

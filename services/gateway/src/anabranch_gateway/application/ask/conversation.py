@@ -22,29 +22,35 @@ class Conversation:
 
     async def recall(self, course: Course) -> None:
         """The turns that the caller sent, or those of the session."""
-        if course.question.session_id:
-            course.session = session_of(course.caller, course.question, course.labels)
+        question = course.question
+        if question.session_id:
+            course.session = session_of(course.caller, question, course.labels)
             course.history = await self.sessions.load(course.caller.tenant, course.session)
         else:
-            course.history = course.question.history
+            course.history = question.history
+        course.model_history = course.history
+        course.asked = course.model_asked = question.question
 
     async def condense(self, course: Course) -> None:
         """What the index is asked: the question, made to stand alone where turns came before it."""
-        course.query = course.question.question
+        course.query, course.model_query = course.asked, course.model_asked
         if not course.history:
             return
         start = course.clock()
-        query = await self.generator.condense(
-            course.question.question, history=course.history, settings=course.choice.variant.generation
+        condensed = await self.generator.condense(
+            course.model_asked, history=course.model_history, settings=course.choice.variant.generation
         )
         course.condense = course.since(start)
-        course.query = query.strip()[:QUESTION_CHARACTERS] or course.question.question
+        course.condensing = condensed.call
+        if query := condensed.question.strip()[:QUESTION_CHARACTERS]:
+            course.model_query = query
+            course.query = course.vault.restore(query).text[:QUESTION_CHARACTERS]
 
     async def remember(self, course: Course) -> None:
-        """Adds question and answer to the session, where there is one."""
-        if not course.session:
+        """Adds question and answer to the session, where there is one; nothing of what was blocked."""
+        if not course.session or course.blocked is not None:
             return
-        turns = [Turn(role=Role.USER, text=course.question.question)]
+        turns = [Turn(role=Role.USER, text=course.asked)]
         if text := course.text[:TURN_CHARACTERS]:
             turns.append(Turn(role=Role.ASSISTANT, text=text))
         await self.sessions.append(course.caller.tenant, course.session, turns)

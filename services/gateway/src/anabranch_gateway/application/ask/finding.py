@@ -20,13 +20,13 @@ class Finding:
     unrecorded: frozenset[str] = frozenset()
     exploration: float = 0.0
 
-    async def find(self, course: Course) -> None:
-        """The best passages for the course's query."""
+    async def find(self, course: Course, query: str) -> None:
+        """The best passages for the query."""
         recorded = course.caller.tenant not in self.unrecorded
         found = await self.retriever.retrieve(
             tenant=course.caller.tenant,
             corpus=course.question.corpus,
-            query=course.query,
+            query=query,
             settings=course.choice.variant.retrieval,
             filters=course.question.filters,
             acl=course.labels,
@@ -38,3 +38,4 @@ class Finding:
             )
             found = replace(found, passages=shown)
         course.found = found
+        course.shown = course.model_passages = found.passages

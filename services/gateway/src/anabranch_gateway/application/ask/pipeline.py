@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import timedelta
 
-from anabranch_faults import Transient
+from anabranch_faults import Invalid, Transient
 from anabranch_gateway.application.ask.conversation import Conversation
 from anabranch_gateway.application.ask.course import Course
 from anabranch_gateway.application.ask.finding import Finding
+from anabranch_gateway.application.ask.guarding import Guarding
 from anabranch_gateway.application.ask.keeping import Keeping
 from anabranch_gateway.application.ask.writing import Writing
 from anabranch_gateway.application.gate import Gate
-from anabranch_gateway.domain.answers import Answer, AskEvent, Delta, Finished, Retrieved, Started
+from anabranch_gateway.domain.answers import ZERO, Answer, AskEvent, Delta, Finished, Retrieved, Started
+from anabranch_gateway.domain.guards import Guard
 from anabranch_gateway.domain.keys import Caller
 from anabranch_gateway.domain.questions import Question
 from anabranch_gateway.domain.routing import Routing, unit_of
@@ -35,10 +39,11 @@ class AskQuestion:
     finding: Finding
     writing: Writing
     keeping: Keeping
+    guarding: Guarding | None = None
     clock: Callable[[], float] = time.perf_counter
 
     async def stream(self, caller: Caller, question: Question) -> AsyncGenerator[AskEvent, None]:
-        """Started before anything downstream is asked, Retrieved, Deltas, and Finished.
+        """Started before anything downstream is asked, Retrieved, Deltas, and Finished; Guards as they are reached.
 
         Closing the generator, or cancelling the task that reads it, stops everything downstream. Raises Denied for a
         label the key does not have, NotFound for an unknown corpus, Overloaded, and Transient when a part is away.
@@ -58,12 +63,15 @@ class AskQuestion:
         """As `stream`, all at once."""
         answer_id = variant_id = search_query = ""
         pieces: list[str] = []
+        guards: list[Guard] = []
         finished: Finished | None = None
         async with aclosing(self.stream(caller, question)) as events:
             async for event in events:
                 match event:
                     case Delta(text=text):
                         pieces.append(text)
+                    case Guard():
+                        guards.append(event)
                     case Started():
                         answer_id, variant_id = event.answer_id, event.variant_id
                     case Retrieved():
@@ -76,12 +84,15 @@ class AskQuestion:
             answer_id=answer_id,
             variant_id=variant_id,
             search_query=search_query,
-            text="".join(pieces),
+            text=finished.message or "".join(pieces),
             finished=finished,
+            guards=tuple(guards),
         )
 
     def _begun(self, caller: Caller, question: Question) -> Course:
         began = self.clock()
+        if question.response_schema is not None and self.guarding is None:
+            raise Invalid("nothing here checks answers: no guardrails", field="response_schema", reason="UNSUPPORTED")
         labels = caller.claim(question.acl)
         answer_id = self.new_id()
         choice = self.routing.choose(
@@ -101,10 +112,53 @@ class AskQuestion:
 
     async def _answered(self, course: Course) -> AsyncGenerator[AskEvent, None]:
         await self.conversation.recall(course)
-        await self.conversation.condense(course)
-        await self.finding.find(course)
-        assert course.found is not None  # noqa: S101  it was found
-        yield Retrieved(search_query=course.query, passages=course.found.passages)
-        async with aclosing(self.writing.write(course)) as deltas:
-            async for delta in deltas:
-                yield delta
+        for guard in await self._sought(course):
+            yield guard
+        if course.blocked is not None:
+            return
+        yield Retrieved(search_query=course.query, passages=course.shown)
+        # Here an answer that is known already can be given instead, and money be put aside for the one to be written.
+        async with aclosing(self.writing.write(course)) as events:
+            async for event in events:
+                yield event
+        # Here the answer is complete (or blocked), and its calls of models are in `course.calls`.
+
+    async def _sought(self, course: Course) -> list[Guard]:
+        """Passages for a question that was found to be harmless; both are looked at side by side where that can be.
+
+        With turns before it the question is checked first: to make it stand alone is a model's work already.
+        """
+        if self.guarding is None:
+            await self.conversation.condense(course)
+            await self.finding.find(course, course.query)
+            return []
+        guards = await (self._one_by_one if course.history else self._side_by_side)(course, self.guarding)
+        if course.blocked is None:
+            guards += await self.guarding.passages(course)
+        return guards
+
+    async def _one_by_one(self, course: Course, guarding: Guarding) -> list[Guard]:
+        start = course.clock()
+        guards = await guarding.question(course)
+        course.guard_input += course.since(start)
+        if course.blocked is None:
+            await self.conversation.condense(course)
+            await self.finding.find(course, course.query)
+        return guards
+
+    async def _side_by_side(self, course: Course, guarding: Guarding) -> list[Guard]:
+        start = course.clock()
+        finding = asyncio.create_task(self.finding.find(course, course.asked))
+        found: list[timedelta] = []
+        finding.add_done_callback(lambda _: found.append(course.since(start)))
+        try:
+            guards = await guarding.question(course)
+            checked = course.since(start)
+            if course.blocked is None:
+                await finding
+                await self.conversation.condense(course)
+        finally:
+            finding.cancel()
+            await asyncio.gather(finding, return_exceptions=True)
+        course.guard_input += max(checked - found[0], ZERO) if found else checked
+        return guards

@@ -23,6 +23,7 @@ from anabranch_gateway.application.ask import AskQuestion
 from anabranch_gateway.application.authenticate import Authenticate
 from anabranch_gateway.application.documents import SearchCorpus
 from anabranch_gateway.domain.answers import AskEvent, Delta, Finished, Retrieved, Started
+from anabranch_gateway.domain.guards import Guard
 from anabranch_gateway.domain.keys import Caller
 from anabranch_gateway.entrypoints.http.chat import ChatRequest, chat_request
 from anabranch_gateway.entrypoints.http.completions import Completion, encoded, line
@@ -108,6 +109,7 @@ class _Surface:
         answer = await self.ask.whole(caller, asked.question)
         completion.answer_id, completion.variant_id = answer.answer_id, answer.variant_id
         completion.search_query = answer.search_query
+        completion.guards = list(answer.guards)
         await exchange.respond(completion.whole(answer.text, answer.finished))
 
     async def models(self, exchange: _Exchange) -> None:
@@ -168,18 +170,26 @@ async def _stream(
                 completion.answer_id, completion.variant_id = event.answer_id, event.variant_id
             case Retrieved():
                 completion.search_query = event.search_query
-                await exchange.begin(status=200, content_type="text/event-stream; charset=utf-8")
-                await exchange.write(line(completion.chunk("", first=True)))
+                await _begin_stream(exchange, completion)
+            case Guard():
+                completion.guards.append(event)
             case Delta(text=text):
                 await exchange.write(line(completion.chunk(text)))
             case Finished():
                 finished = event
     if finished is None:
         raise Transient("the answer broke off")
+    if not exchange.status:  # it was blocked before anything was looked for
+        await _begin_stream(exchange, completion)
     await exchange.write(line(completion.last(finished)))
     if asked.include_usage:
         await exchange.write(line(completion.usage(finished)))
     await exchange.write(b"data: [DONE]\n\n", more=False)
+
+
+async def _begin_stream(exchange: _Exchange, completion: Completion) -> None:
+    await exchange.begin(status=200, content_type="text/event-stream; charset=utf-8")
+    await exchange.write(line(completion.chunk("", first=True)))
 
 
 async def _refuse(exchange: _Exchange, refusal: Refusal) -> None:

@@ -20,6 +20,7 @@ UNDERSTOOD: Final = frozenset(
         *REFUSED,
         "acl",
         "filters",
+        "fresh",
         "max_completion_tokens",
         "max_tokens",
         "messages",
@@ -30,6 +31,7 @@ UNDERSTOOD: Final = frozenset(
         "stream",
         "stream_options",
         "user",
+        "variables",
     }
 )
 
@@ -61,8 +63,6 @@ def chat_request(body: bytes) -> ChatRequest:
             raise Invalid("is not supported: answers come from the corpus", field=name, reason="UNSUPPORTED")
     if sent.get("n") not in (None, 1):
         raise Invalid("must be 1", field="n", reason="UNSUPPORTED")
-    if _object(sent, "response_format").get("type", "text") != "text":
-        raise Invalid("must be of type text", field="response_format", reason="UNSUPPORTED")
     turns, ignored = _turns(sent.get("messages"))
     if turns[-1].role is not Role.USER:
         raise Invalid("the last one must be from the user: it is the question", field="messages")
@@ -75,6 +75,9 @@ def chat_request(body: bytes) -> ChatRequest:
         filters={key: _text(value, f"filters.{key}") for key, value in _object(sent, "filters").items()},
         acl=tuple(_text(each, "acl") for each in _of_type(sent.get("acl") or [], list, "acl", "a list")),
         max_tokens=_number(sent, "max_completion_tokens") or _number(sent, "max_tokens"),
+        variables=_object(sent, "variables"),
+        response_schema=_schema(sent),
+        fresh=_of_type(sent.get("fresh") or False, bool, "fresh", "true or false"),
     )
     return ChatRequest(
         question=question,
@@ -140,6 +143,20 @@ def _number(sent: Mapping[str, Any], name: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
         raise Invalid("must be a whole number of tokens", field=name, reason="OUT_OF_RANGE")
     return value
+
+
+def _schema(sent: Mapping[str, Any]) -> Mapping[str, object] | None:
+    """The JSON schema that `response_format` asks for; None for text."""
+    wanted = _object(sent, "response_format")
+    match wanted.get("type", "text"):
+        case "text":
+            return None
+        case "json_object":
+            return {"type": "object"}
+        case "json_schema":
+            return _object(_object(wanted, "json_schema"), "schema")
+        case _:
+            raise Invalid("must be of type text, json_object or json_schema", field="response_format")
 
 
 def _object(sent: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from anabranch.generation.v1 import generation_service_pb2 as generation
 from anabranch_gateway.domain.answers import Finished, FinishReason, Timings
 from anabranch_gateway.domain.answers import Usage as Tokens
+from anabranch_gateway.domain.guards import Guard
 from anabranch_gateway.entrypoints.messages import citations_of
 
 REASONS: Final = {
@@ -30,6 +31,7 @@ class Completion:
     answer_id: str = ""
     variant_id: str = ""
     search_query: str = ""
+    guards: list[Guard] = field(default_factory=list)
     created: int = field(default_factory=lambda: int(time.time()))
 
     def whole(self, text: str, finished: Finished) -> dict[str, Any]:
@@ -87,8 +89,19 @@ class Completion:
             "abstained": finished.abstained,
             "finish_reason": finished.reason.name.lower(),
             "timings_ms": timings(finished.timings),
+            "guards": [guard(each) for each in self.guards],
             "ignored": list(self.ignored),
         }
+
+
+def guard(verdict: Guard) -> dict[str, str]:
+    """A guardrail's verdict."""
+    return {
+        "verdict": verdict.verdict.name.lower(),
+        "stage": verdict.stage.name.lower(),
+        "check": verdict.check,
+        "reason": verdict.reason,
+    }
 
 
 def reason(finished: Finished) -> str:
@@ -118,6 +131,8 @@ def timings(parts: Timings) -> dict[str, float]:
         "generate": ms(parts.generate),
         "first_token": ms(parts.first_token),
         "total": ms(parts.total),
+        "guard_input": ms(parts.guard_input),
+        "guard_output": ms(parts.guard_output),
     }
 
 

@@ -37,7 +37,11 @@ from anabranch_observability.names import gateway as names
 log = get_logger()
 
 # What the contract's fields are called here.
-PARAMETERS: Final = {"corpus": "model", "question": "messages", "history": "messages", "user_id": "user",
+PARAMETERS: Final = {
+    "corpus": "model",
+    "question": "messages",
+    "history": "messages",
+    "user_id": "user",
     "response_schema": "response_format",
 }
 STATUSES: Final[tuple[tuple[type[Fault], int, str], ...]] = (
