@@ -9,7 +9,19 @@ import pytest
 
 from anabranch_faults import Invalid, Overloaded, Unreachable
 from anabranch_generation.application import Backends, Condense, Generate, Limits
-from anabranch_generation.domain import Delta, Event, Finished, FinishReason, Request, Role, Settings, Turn
+from anabranch_generation.domain import (
+    Delta,
+    Event,
+    Finished,
+    FinishReason,
+    ModelCall,
+    Request,
+    Rewritten,
+    Role,
+    Settings,
+    Turn,
+    Usage,
+)
 from anabranch_generation.testing import FakeBackend
 
 
@@ -33,6 +45,7 @@ async def test_an_answer_ends_with_one_finished_that_names_backend_model_and_fir
     assert (finished.backend, finished.model, finished.reason) == ("fake", "fake-model", FinishReason.STOP)
     assert finished.time_to_first_token is not None
     assert finished.usage.completion_tokens == 2
+    assert finished.calls == (ModelCall(backend="fake", model="fake-model", usage=Usage(7, 2)),)
 
 
 async def test_an_unknown_backend_is_invalid_and_the_sentence_names_the_choices() -> None:
@@ -106,10 +119,10 @@ class Rewriting:
     def __init__(self, says: str | Exception) -> None:
         self.says = says
 
-    async def rewrite(self, question: str, history: Sequence[Turn], settings: Settings) -> str:
+    async def rewrite(self, question: str, history: Sequence[Turn], settings: Settings) -> Rewritten:
         if isinstance(self.says, Exception):
             raise self.says
-        return self.says
+        return Rewritten(self.says, "rewriter", Usage(5, 2))
 
 
 HISTORY = [Turn(Role.USER, "Who wrote Hamlet?"), Turn(Role.ASSISTANT, "William Shakespeare.")]
@@ -139,6 +152,8 @@ async def test_a_model_rewrites_follow_ups_and_the_rules_stand_in_for_it(
 ) -> None:
     condensed = await condenser(says)("When was he born?", HISTORY, Settings())
     assert (condensed.question, condensed.changed) == (expected, True)
+    called = ModelCall(backend="fake", model="rewriter", usage=Usage(5, 2)) if isinstance(says, str) else None
+    assert condensed.call == called
 
 
 async def test_without_history_nobody_is_asked() -> None:

@@ -16,8 +16,11 @@ from anabranch_generation.domain import (
     Turn,
     estimate_tokens,
     pack,
+    recent,
+    shared,
     stand_alone,
 )
+from anabranch_generation.domain.difficulty import FEATURES, difficulty, features
 from anabranch_generation.testing import passage
 
 
@@ -151,22 +154,28 @@ PASSAGES = st.lists(
 def test_packing_keeps_the_budget_the_order_and_whole_sentences(
     parts: list[list[tuple[str, float | None]]], budget: int
 ) -> None:
-    passages = []
+    passages: list[Passage] = []
     for texts in parts:
         sentences, at = [], 0
         for text, similarity in texts:
             sentences.append(Sentence(at, at + len(text), similarity))
             at += len(text)
-        passages.append(Passage(text="".join(t for t, _ in texts), start=10, sentences=tuple(sentences)))
+        passages.append(
+            Passage(
+                text="".join(t for t, _ in texts), start=10, chunk_id=str(len(passages)), sentences=tuple(sentences)
+            )
+        )
     packed = pack(passages, budget)
     assert packed
     assert sum(estimate_tokens(p.text) for p in packed) <= budget or len(packed) == 1
-    for given_passage, kept in zip(passages, packed, strict=False):
-        assert kept.text in given_passage.text
-        whole = {(s.start, s.end) for s in given_passage.sentences}
-        offset = kept.start - given_passage.start
-        assert kept.text == given_passage.text[offset : offset + len(kept.text)]
-        assert {(s.start + offset, s.end + offset) for s in kept.sentences} <= whole
+    rest = iter(passages)
+    for kept in packed:
+        whole = next(one for one in rest if kept.chunk_id == one.chunk_id)
+        offset = kept.start - whole.start
+        assert kept.text == whole.text[offset : offset + len(kept.text)]
+        assert {(s.start + offset, s.end + offset) for s in kept.sentences} <= {
+            (s.start, s.end) for s in whole.sentences
+        }
 
 
 def test_without_a_budget_everything_is_packed() -> None:
@@ -179,6 +188,48 @@ def test_of_a_passage_that_is_too_long_the_nearest_sentences_are_kept() -> None:
     (kept,) = pack([long], 8)
     assert kept.text == "Bbbb bbbb bbbb. Cccc cccc cccc."
     assert kept.start == 116
+
+
+def test_a_near_sentence_of_a_later_passage_wins_over_far_ones_of_the_first() -> None:
+    first = passage("Aaaa aaaa aaaa. Bbbb bbbb bbbb. Cccc cccc cccc.", 0.6, 0.1, 0.1, document_id="first")
+    later = passage("Dddd dddd dddd. Eeee eeee eeee. Ffff ffff ffff.", 0.1, 0.9, 0.1, document_id="later")
+    packed = pack([first, later], 8)
+    assert [(p.text, p.start) for p in packed] == [("Aaaa aaaa aaaa.", 0), ("Eeee eeee eeee.", 16)]
+
+
+def test_of_two_sentences_as_near_the_shorter_is_taken() -> None:
+    first = passage("Short one.", 0.5)
+    long = passage("This sentence goes on and on and says no more than that.", 0.5, document_id="long")
+    short = passage("So brief.", 0.5, document_id="short")
+    assert [p.document.document_id for p in pack([first, long, short], 8)] == ["doc", "short"]
+
+
+def test_the_newest_turns_are_kept_and_never_take_more_than_their_share() -> None:
+    turns = [Turn(Role.USER, "x" * 40) for _ in range(10)] + [Turn(Role.ASSISTANT, "newest")]
+    long = passage(("One two three. " * 60).strip())
+    passages, kept = shared([long], turns, 200)
+    assert kept[-1].text == "newest"
+    assert 1 <= len(kept) <= 2
+    assert estimate_tokens(passages[0].text) <= 200
+    assert recent(turns, 0) == ((), 0)
+
+
+@pytest.mark.parametrize(
+    ("easy", "hard"),
+    [
+        ("When was Ada born?", "Who was born first, the painter of Guernica or the director whose film won in 1994?"),
+        ("What is the default port?", "Why does the default port differ between the two versions, and which is safer?"),
+    ],
+)
+def test_a_question_with_hops_and_reasons_looks_harder(easy: str, hard: str) -> None:
+    passages = [passage("Ada was born in 1815. So it was.", 0.8, 0.2)]
+    assert 0 <= difficulty(easy, passages) < difficulty(hard, passages) <= 1
+
+
+def test_what_is_found_clearly_looks_easier() -> None:
+    near, far = passage("Yes it is. No.", 0.9, 0.1), passage("Yes it is. No.", 0.2, 0.1)
+    assert difficulty("What is it?", [near] * 3) < difficulty("What is it?", [far] * 3)
+    assert set(features("What is it?", [])) == set(FEATURES)
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,24 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.json_format import ParseDict
+from google.protobuf.struct_pb2 import Struct
 
+from anabranch import topics
 from anabranch.generation.v1 import generation_service_pb2 as pb
 from anabranch.generation.v1 import generation_service_pb2_grpc as stubs
 from anabranch.ingestion.v1.events_pb2 import DocumentRef, Span
+from anabranch.registry.v1 import prompts_pb2 as registry
 from anabranch.retrieval.v1.retrieval_service_pb2 import Passage, Sentence
+from anabranch_bus import Event, MemoryBus
 from anabranch_faults import Invalid, Overloaded
+from anabranch_generation.adapters.chat import ChatBackend
 from anabranch_generation.application import Backend
 from anabranch_generation.bootstrap import build
-from anabranch_generation.domain import MAX_QUESTION
+from anabranch_generation.domain import MAX_QUESTION, Usage
 from anabranch_generation.settings import Settings
-from anabranch_generation.testing import FakeBackend
+from anabranch_generation.testing import FakeBackend, FakeChatModel
+from anabranch_prompts.marking import MARKERS
 from anabranch_rpc import Server, connect, fault_from
 from anabranch_runtime import WrongSettings, load
 from anabranch_testkit import poll_until
@@ -30,9 +37,9 @@ SPANS = ((0, 39), (40, 84), (85, 111))
 
 @asynccontextmanager
 async def serving(
-    settings: Settings | None = None, **loaded: Backend
+    settings: Settings | None = None, bus: MemoryBus | None = None, **loaded: Backend
 ) -> AsyncIterator[stubs.GenerationServiceAsyncStub]:
-    service = await build(settings or Settings(), loaded=loaded or None)
+    service = await build(settings or Settings(), bus=bus, loaded=loaded or None)
     server = Server(service.rpc)
     await server.start()
     channel = connect(server.address)
@@ -169,6 +176,129 @@ async def test_a_follow_up_is_condensed_and_a_complete_question_is_not() -> None
         assert (reply.question, reply.changed) == ("When was William Shakespeare born?", True)
         reply = await stub.Condense(pb.CondenseRequest(question="What is Kafka?", history=history), timeout=5)
         assert (reply.question, reply.changed) == ("What is Kafka?", False)
+
+
+def version(number: int, text: str, **more: Any) -> Event:
+    prompt = registry.PromptTemplate(
+        name="support", prompt_version=f"p-{number:012x}", system=text, template="{{ question }}", **more
+    )
+    message = registry.PromptChanged(prompt=prompt)
+    return Event(topic=topics.REGISTRY_PROMPT_CHANGED, message=message, key=f"prompt/support/{prompt.prompt_version}")
+
+
+def label(number: int, revision: int) -> Event:
+    moved = registry.PromptLabel(
+        name="support", label="production", prompt_version=f"p-{number:012x}", revision=revision
+    )
+    message = registry.PromptChanged(label=moved)
+    return Event(topic=topics.REGISTRY_PROMPT_CHANGED, message=message, key="label/support/production")
+
+
+def prompted(reference: str = "support@production", **more: Any) -> pb.GenerateRequest:
+    return ask("What was the population?", settings=pb.GenerationSettings(prompt_ref=reference), **more)
+
+
+async def told_by(bus: MemoryBus, *events: Event) -> None:
+    await bus.deliver(topics.REGISTRY_PROMPT_CHANGED, events)
+
+
+async def test_a_labels_move_holds_from_the_next_answer_on() -> None:
+    bus, model = MemoryBus(), FakeChatModel()
+    async with serving(bus=bus, chat=ChatBackend(model)) as stub:
+        await told_by(bus, version(1, "One."), version(2, "Two."), label(1, 1))
+        events = [event async for event in stub.Generate(prompted(), timeout=5)]
+        assert events[-1].generated.prompt_version == "p-000000000001"
+        await told_by(bus, label(2, 2))
+        events = [event async for event in stub.Generate(prompted(), timeout=5)]
+        assert events[-1].generated.prompt_version == "p-000000000002"
+        await told_by(bus, label(1, 1))  # told again, late
+        events = [event async for event in stub.Generate(prompted(), timeout=5)]
+    assert events[-1].generated.prompt_version == "p-000000000002"
+    assert [told[0][0].text.split("\n")[0] for told in model.told] == ["One.", "Two.", "Two."]
+
+
+async def test_what_was_once_known_goes_on_when_the_registry_drops_it() -> None:
+    bus = MemoryBus()
+    async with serving(bus=bus, chat=ChatBackend(FakeChatModel())) as stub:
+        await told_by(bus, version(1, "One."), label(1, 1))
+        for key in ("prompt/support/p-000000000001", "label/support/production"):
+            await bus.deliver_bytes(topics.REGISTRY_PROMPT_CHANGED, None, key=key.encode())
+        events = [event async for event in stub.Generate(prompted(), timeout=5)]
+        assert events[-1].generated.prompt_version == "p-000000000001"
+        by_version = stub.Generate(prompted("support@p-000000000001"), timeout=5)
+        assert [event async for event in by_version][-1].generated.prompt_version == "p-000000000001"
+
+
+async def test_a_label_whose_version_is_not_known_yet_goes_on_meaning_what_it_did() -> None:
+    bus = MemoryBus()
+    async with serving(bus=bus, chat=ChatBackend(FakeChatModel())) as stub:
+        await told_by(bus, version(1, "One."), label(1, 1), label(2, 2))
+        events = [event async for event in stub.Generate(prompted(), timeout=5)]
+        assert events[-1].generated.prompt_version == "p-000000000001"
+        await told_by(bus, version(2, "Two."))
+        events = [event async for event in stub.Generate(prompted(), timeout=5)]
+    assert events[-1].generated.prompt_version == "p-000000000002"
+
+
+@pytest.mark.parametrize("reference", ["support@production", "other@production", "support@p-ffffffffffff", "support"])
+@pytest.mark.parametrize("backend", [FakeBackend(), ChatBackend(FakeChatModel())], ids=["extractive", "chat"])
+async def test_a_prompt_never_heard_of_is_invalid_whatever_the_backend(reference: str, backend: Backend) -> None:
+    async with serving(bus=MemoryBus(), one=backend) as stub:
+        fault = await refused(stub.Generate(prompted(reference), timeout=5))
+    assert isinstance(fault, Invalid)
+    assert fault.field == "settings.prompt_ref"
+
+
+async def test_what_a_prompt_fixes_holds_unless_the_variant_says_otherwise() -> None:
+    bus, model = MemoryBus(), FakeChatModel()
+    async with serving(bus=bus, chat=ChatBackend(model)) as stub:
+        await told_by(bus, version(1, "One.", temperature=0.5, max_tokens=100, stop=["END"]), label(1, 1))
+        await anext(aiter(stub.Generate(prompted(), timeout=5)))
+        own = pb.GenerationSettings(prompt_ref="support@production", temperature=0.1, max_tokens=7)
+        await anext(aiter(stub.Generate(ask("What?", settings=own), timeout=5)))
+    used = [(settings.temperature, tokens, settings.stop) for _, settings, tokens in model.told]
+    assert used == [(0.5, 100, ("END",)), (0.1, 7, ("END",))]
+
+
+async def test_variables_come_as_json_and_a_missing_one_is_named() -> None:
+    bus, model = MemoryBus(), FakeChatModel()
+    schema = ParseDict({"type": "object", "properties": {"days": {"type": "integer"}}, "required": ["days"]}, Struct())
+    async with serving(bus=bus, chat=ChatBackend(model)) as stub:
+        await told_by(bus, version(1, "Within {{ days }} days.", variables=schema), label(1, 1))
+        fault = await refused(stub.Generate(prompted(), timeout=5))
+        assert isinstance(fault, Invalid)
+        assert fault.field == "variables.days"
+        await anext(aiter(stub.Generate(prompted(variables=ParseDict({"days": 3}, Struct())), timeout=5)))
+    assert model.told[0][0][0].text.startswith("Within 3 days.")
+
+
+async def test_a_canary_and_marked_passages_reach_the_model() -> None:
+    model = FakeChatModel()
+    async with serving(chat=ChatBackend(model)) as stub:
+        await anext(aiter(stub.Generate(ask("What?", canary="c-1", mark_passages=True), timeout=5)))
+    system, user = model.told[0][0]
+    assert "c-1" in system.text
+    assert any(f"Hoosick{mark}is{mark}a" in user.text for mark in MARKERS)
+
+
+async def test_a_cascade_of_the_settings_asks_the_cheap_backend_first() -> None:
+    settings = pb.GenerationSettings(backend="strong", cascade=pb.Cascade(backend="cheap", escalate_below=0.5))
+    cheap, strong = FakeBackend(name="cheap", says=("Dragons.",)), FakeBackend(name="strong")
+    async with serving(cheap=cheap, strong=strong) as stub:
+        events = [event async for event in stub.Generate(ask("What?", settings=settings), timeout=5)]
+    assert "".join(event.delta for event in events) == "An answer."
+    calls = [(call.backend, call.model, call.draft) for call in events[-1].generated.calls]
+    assert calls == [("cheap", "cheap-model", True), ("strong", "strong-model", False)]
+
+
+async def test_a_model_that_rewrote_a_follow_up_is_told_with_its_usage() -> None:
+    model = FakeChatModel(says=("When was Shakespeare born?",), usage=Usage(11, 5))
+    async with serving(fake_chat=ChatBackend(model)) as stub:
+        history = [pb.Turn(role=pb.ROLE_USER, text="Who wrote Hamlet?")]
+        reply = await stub.Condense(pb.CondenseRequest(question="When was he born?", history=history), timeout=5)
+    assert reply.question == "When was Shakespeare born?"
+    assert (reply.call.backend, reply.call.model) == ("fake_chat", "small")
+    assert (reply.call.usage.prompt_tokens, reply.call.usage.completion_tokens) == (11, 5)
 
 
 async def test_backends_are_listed_with_the_default_first() -> None:

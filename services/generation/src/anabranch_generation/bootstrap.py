@@ -11,10 +11,10 @@ from anabranch_generation.adapters.extractive.backend import ExtractiveBackend
 from anabranch_generation.adapters.lora import adapter_folders
 from anabranch_generation.adapters.openai.model import OpenAIModel
 from anabranch_generation.adapters.tensorrt_llm.model import TensorRTModel
-from anabranch_generation.application import Backend, Backends, Condense, Generate, Limits, Rewriter
-from anabranch_generation.entrypoints import rpc
+from anabranch_generation.application import Backend, Backends, Condense, Generate, Limits, PromptTable, Rewriter
+from anabranch_generation.entrypoints import kafka, rpc
 from anabranch_generation.settings import Settings, split
-from anabranch_observability import get_logger
+from anabranch_observability import counter, get_logger
 from anabranch_observability.names import generation as names
 from anabranch_runtime import Service
 
@@ -24,20 +24,24 @@ log = get_logger()
 async def build(
     settings: Settings,
     *,
-    bus: Bus | None = None,  # noqa: ARG001  every service is handed one
+    bus: Bus | None = None,
     loaded: Mapping[str, Backend] | None = None,
 ) -> Service:
     """Loads the backends and wires the service. `loaded` stands in for the backends of the settings.
 
-    Takes no part in Kafka: the bus is left alone. Raises Invalid, in a sentence,
-    when a backend cannot be loaded.
+    Without a bus there are no prompts of the registry. Raises Invalid, in a sentence, when a backend cannot be loaded.
     """
+    prompts = PromptTable()
+    if bus is not None:
+        kafka.register(bus, prompts)
     backends = Backends(loaded or {name: _load(name, settings) for name in settings.names})
     for info in backends():
         log.info(names.Log.BACKEND_LOADED, backend=info.name, models=list(info.models))
     generate = Generate(
         backends=backends,
         limits=Limits(concurrent=settings.max_concurrent, time=settings.answer_time, max_tokens=settings.max_tokens),
+        prompts=prompts,
+        watch=lambda step: counter(names.CASCADES).labels(outcome=step.value).inc(),
     )
     rewriters: dict[str, Rewriter] = {
         name: backend for name, backend in backends.loaded.items() if isinstance(backend, ChatBackend)
@@ -45,6 +49,7 @@ async def build(
     condense = Condense(backends=backends, rewriters=rewriters, time=settings.condense_time)
     return Service(
         name="generation",
+        bus=bus,
         rpc=[rpc.servicer(generate=generate, condense=condense, backends=backends)],
         closing=[backend.close for backend in backends.loaded.values()],
     )

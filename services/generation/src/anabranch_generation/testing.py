@@ -32,13 +32,15 @@ class FakeBackend:
     name: str = "fake"
     forever: bool = False
     raises: Exception | None = None
+    support: float = 0.0
+    prompted: bool = False
     requests: list[Request] = field(default_factory=list)
     closed: int = 0
 
     @property
     def info(self) -> BackendInfo:
         """One model."""
-        return BackendInfo(self.name, (f"{self.name}-model",))
+        return BackendInfo(self.name, (f"{self.name}-model",), prompted=self.prompted)
 
     async def answer(self, request: Request) -> AsyncGenerator[Event, None]:
         """See `Backend`."""
@@ -53,7 +55,7 @@ class FakeBackend:
             if self.forever:
                 await asyncio.Event().wait()
             finished = True
-            yield Finished(reason=FinishReason.STOP, usage=Usage(7, len(self.says)))
+            yield Finished(reason=FinishReason.STOP, usage=Usage(7, len(self.says)), support=self.support)
         finally:
             self.closed += not finished
 

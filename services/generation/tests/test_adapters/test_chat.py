@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from anabranch_faults import Invalid, TooLarge
 from anabranch_generation.adapters.chat import ChatBackend
 from anabranch_generation.adapters.citing import CitationStream, best_sentence
-from anabranch_generation.adapters.prompting import UNANSWERED, Context, answer_messages
+from anabranch_generation.adapters.prompting import UNANSWERED, Message, Told, answer_messages
 from anabranch_generation.domain import (
     Citation,
     Delta,
@@ -21,12 +21,15 @@ from anabranch_generation.domain import (
     Passage,
     Prompt,
     Request,
+    Rewritten,
     Role,
     Settings,
     Turn,
     Usage,
 )
 from anabranch_generation.testing import FakeChatModel, passage
+from anabranch_prompts import ModelPrompt, PromptTemplate
+from anabranch_prompts.marking import MARKERS
 
 RIVER = passage(
     "It rains. Then the river flows back to the sea. Fish sing.", start=50, document_id="river", title="Rivers"
@@ -141,7 +144,7 @@ async def test_a_passage_cannot_end_its_own_envelope() -> None:
 
 async def test_the_budget_of_the_context_is_kept() -> None:
     model = FakeChatModel()
-    await ask(model, *[passage(f"Sentence {n} about rivers.") for n in range(50)], context_tokens=64)
+    await ask(model, *[passage(f"Sentence {n} about rivers.") for n in range(50)], context_tokens=80)
     assert model.told[0][0][1].text.count("<passage") == 2
 
 
@@ -190,6 +193,10 @@ async def test_a_variants_own_prompt_is_rendered_with_question_contexts_and_hist
     assert [m.text for m in model.told[0][0]] == ["Be 1 kind.", "1:Rivers;user Q?"]
 
 
+def told(request: Request, *, model: str = "small") -> Told:
+    return answer_messages(request, [RIVER], request.history, model=model)
+
+
 @pytest.mark.parametrize(
     ("template", "fault", "sentence"),
     [
@@ -197,29 +204,98 @@ async def test_a_variants_own_prompt_is_rendered_with_question_contexts_and_hist
         ("{% for %}", Invalid, "is not a template"),
         ("{{ question.__class__.__mro__ }}", Invalid, "unsafe"),
         ("{{ ''.__class__ }}", Invalid, "unsafe"),
-        ("{{ contexts.append(1) }}", Invalid, "unsafe"),
+        ("{{ contexts.append(1) }}", Invalid, "calls something"),
         ("{{ 1 / 0 }}", Invalid, "division"),
-        ("{% for i in range(10**9) %}x{% endfor %}", Invalid, "too big"),
-        ("{% for i in range(99999) %}{{ 'x' * 99 }}{% endfor %}", TooLarge, "renders to more"),
+        ("{% for i in range(1000000000) %}x{% endfor %}", TooLarge, "too big"),
+        ("{% for i in range(999) %}{% for j in range(999) %}{{ 'x' }}{% endfor %}{% endfor %}", TooLarge, "steps"),
         ("x" * 40_000, TooLarge, "the limit is 32768"),
     ],
 )
 def test_a_template_that_cannot_be_rendered_names_its_field(template: str, fault: type[Invalid], sentence: str) -> None:
     with pytest.raises(fault, match=sentence) as caught:
-        answer_messages(Prompt(template=template), "Q?", [RIVER], [])
+        told(Request(question="Q?", settings=Settings(prompt=Prompt(template=template))))
     assert caught.value.field == "settings.prompt.template"
 
 
 def test_a_title_cannot_break_out_of_its_attribute() -> None:
-    context = Context.of(1, Passage(text="x", title='a" b\nc', title_path=("d",)))
-    assert context.title == "a' b c > d"
+    evil = Passage(text="x", title='a" b\nc', title_path=("d><e",))
+    user = answer_messages(Request(question="Q?"), [evil], [], model="m").messages[1].text
+    assert '<passage number="1" title="a\' b c &gt; d&gt;&lt;e">' in user
+
+
+SUPPORT = PromptTemplate(
+    name="support",
+    prompt_version="p-0123456789ab",
+    system="Answer in a {{ tone }} tone.",
+    template="{{ question }}",
+    variables={"type": "object", "properties": {"tone": {"type": "string"}}, "required": ["tone"]},
+    models=(ModelPrompt(models="lar*", system="Large and {{ tone }}.", template="{{ question }}!"),),
+)
+
+
+def test_a_prompt_of_the_registry_is_rendered_with_the_apps_variables_and_says_its_version() -> None:
+    answer = told(Request(question="Q?", prompt=SUPPORT, variables={"tone": "kind", "unknown": 1}))
+    assert answer.messages == (Message("system", "Answer in a kind tone."), Message("user", "Q?"))
+    assert answer.version == "p-0123456789ab"
+
+
+def test_another_model_is_told_what_is_meant_for_it() -> None:
+    answer = told(Request(question="Q?", prompt=SUPPORT, variables={"tone": "kind"}), model="large")
+    assert [message.text for message in answer.messages] == ["Large and kind.", "Q?!"]
+
+
+@pytest.mark.parametrize(("variables", "sentence"), [({}, "is missing"), ({"tone": 3.0}, "is a number, not text")])
+def test_a_variable_that_is_missing_or_of_another_type_is_named(variables: dict[str, object], sentence: str) -> None:
+    with pytest.raises(Invalid, match=sentence) as caught:
+        told(Request(question="Q?", prompt=SUPPORT, variables=variables))
+    assert caught.value.field == "variables.tone"
+
+
+def test_a_prompt_of_the_registry_that_cannot_be_rendered_is_named() -> None:
+    broken = PromptTemplate(name="broken", prompt_version="p-00", template="{{ 1 / 0 }}")
+    with pytest.raises(Invalid, match="the template of broken@p-00") as caught:
+        told(Request(question="Q?", prompt=broken))
+    assert caught.value.field == "settings.prompt_ref"
+
+
+def test_the_canary_stands_in_the_system_prompt_only() -> None:
+    system, user = told(Request(question="Q?", canary="c-4711")).messages
+    assert "c-4711" in system.text
+    assert "c-4711" not in user.text
+
+
+async def test_marked_passages_have_a_sign_between_their_words_that_never_reaches_the_answer() -> None:
+    model = FakeChatModel(says=("It flows",))
+    request = Request(question="Where does the river flow?", passages=(RIVER,), mark_passages=True)
+    _ = [event async for event in ChatBackend(model).answer(request)]
+    (system, user) = model.told[0][0]
+    (sign,) = [sign for sign in MARKERS if sign in user.text]
+    assert f"Then{sign}the{sign}river" in user.text
+    assert sign in system.text
+    quoting = FakeChatModel(says=tuple(f"the{mark}river" for mark in MARKERS))
+    events = [event async for event in ChatBackend(quoting).answer(request)]
+    assert sum(mark in text_of(events) for mark in MARKERS) == len(MARKERS) - 1
+
+
+async def test_the_conversation_is_trimmed_to_its_share_of_the_budget() -> None:
+    history = tuple(Turn(Role.USER, f"turn {n} " + "x" * 60) for n in range(40))
+    model = FakeChatModel()
+    request = Request(
+        question="Where does the river flow?", passages=(RIVER,), history=history, settings=Settings(context_tokens=400)
+    )
+    _ = [event async for event in ChatBackend(model).answer(request)]
+    told_turns = model.told[0][0][1].text
+    assert "turn 39" in told_turns
+    assert "turn 30" not in told_turns
+    assert "river flows back" in told_turns
 
 
 async def test_a_follow_up_is_rewritten_without_the_answers_own_settings() -> None:
-    model = FakeChatModel(says=('"When was ', 'Shakespeare born?"'))
+    model = FakeChatModel(says=('"When was ', 'Shakespeare born?"'), usage=Usage(9, 4))
     settings = Settings(model="large", stop=("?",), temperature=1.5, max_tokens=1)
     written = await ChatBackend(model).rewrite("When was he born?", [Turn(Role.USER, "Who wrote Hamlet?")], settings)
-    assert written == "When was Shakespeare born?"
+    assert written == Rewritten("When was Shakespeare born?", "large", Usage(9, 4))
     (messages, used, max_tokens) = model.told[0]
-    assert "user: Who wrote Hamlet?" in messages[1].text
+    assert "user: <data-" in messages[1].text
+    assert "Who wrote Hamlet?" in messages[1].text
     assert (used.model, used.stop, used.temperature, max_tokens) == ("large", (), 0.0, 128)

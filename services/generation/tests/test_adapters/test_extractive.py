@@ -31,6 +31,7 @@ from anabranch_generation.domain import (
     Request,
     Sentence,
     Settings,
+    estimate_tokens,
 )
 
 DOCUMENTS = {
@@ -239,7 +240,9 @@ async def test_an_answer_longer_than_its_tokens_ends_after_its_first_sentence() 
 
 
 async def test_context_tokens_bound_what_is_read() -> None:
-    assert finished(await answer("How long is the Nile?", context_tokens=40)).abstained
+    question = "How long is the Nile?"
+    whole, bounded = finished(await answer(question)), finished(await answer(question, context_tokens=40))
+    assert bounded.usage.prompt_tokens <= 40 + estimate_tokens(question) < whole.usage.prompt_tokens
 
 
 async def test_a_model_or_an_adapter_it_does_not_have_is_invalid() -> None:

@@ -147,4 +147,5 @@ async def test_several_answers_are_written_at_once(llama_server: str) -> None:
 async def test_a_follow_up_is_rewritten_by_the_model(llama_server: str) -> None:
     async with backend(llama_server) as real:
         written = await real.rewrite("And then?", (), Settings())
-    assert written.startswith("The river flows back")
+    assert written.text.startswith("The river flows back")
+    assert written.usage.completion_tokens > 0

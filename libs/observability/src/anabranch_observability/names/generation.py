@@ -17,8 +17,10 @@ __all__ = [
     "ANSWERS",
     "ANSWERS_RUNNING",
     "ANSWER_SECONDS",
+    "CASCADES",
     "CITATIONS",
     "FIRST_TOKEN_SECONDS",
+    "PROMPTS",
     "TOKENS",
     "UPSTREAM_RETRIES",
     "Attr",
@@ -31,6 +33,9 @@ class Log(LogEvent):
     """Log events."""
 
     BACKEND_LOADED = "generation.backend.loaded"
+    PROMPT_DOUBTED = "generation.prompt.doubted"
+    PROMPT_DROPPED = "generation.prompt.dropped"
+    PROMPT_MOVED = "generation.prompt.moved"
     UPSTREAM_RETRIED = "generation.upstream.retried"
 
 
@@ -61,3 +66,9 @@ CITATIONS: Final = CounterName("anabranch_generation_citations_total", "Citation
 UPSTREAM_RETRIES: Final = CounterName(
     "anabranch_generation_upstream_retries_total", "Requests to a model server tried again.", ("cause",)
 )
+CASCADES: Final = CounterName(
+    "anabranch_generation_cascades_total",
+    "Answers that a cheaper model might have written: kept, escalated, failed or skipped.",
+    ("outcome",),
+)
+PROMPTS: Final = GaugeName("anabranch_generation_prompts", "Versions of prompts known to this replica.")

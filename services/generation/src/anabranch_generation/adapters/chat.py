@@ -19,16 +19,19 @@ from anabranch_generation.domain import (
     Finished,
     FinishReason,
     Request,
+    Rewritten,
     Settings,
     Turn,
     Usage,
     estimate_tokens,
-    pack,
+    recent,
+    shared,
 )
 
-# What the default template says around a passage: its tags, number and title.
-_OVERHEAD: Final = 24
+# What the default template says around a passage: its tags, number, title and envelope.
+_OVERHEAD: Final = 32
 _REWRITE_TOKENS: Final = 128
+_REWRITE_HISTORY: Final = 2_048
 _NOT_WORDS: Final = re.compile(r"\W+")
 
 
@@ -82,29 +85,31 @@ class ChatBackend:
     @property
     def info(self) -> BackendInfo:
         """The model's."""
-        return BackendInfo(self.model.name, self.model.models)
+        return BackendInfo(self.model.name, self.model.models, prompted=True)
 
     async def answer(self, request: Request) -> AsyncGenerator[Event, None]:
         """See the port."""
         settings = request.settings
-        passages = pack(request.passages, settings.context_tokens or self.context_tokens, overhead=_OVERHEAD)
+        budget = settings.context_tokens or self.context_tokens
+        passages, history = shared(request.passages, request.history, budget, overhead=_OVERHEAD)
         support = picker.choose(read(request.question), passages, most=1).support
         if not passages or support < settings.abstain_below:
             yield Delta(UNANSWERED)
-            yield Finished(reason=FinishReason.ABSTAINED, abstained=True, support=support)
+            yield Finished(reason=FinishReason.ABSTAINED, abstained=True, support=support, asked=False)
             return
-        messages = answer_messages(settings.prompt, request.question, passages, request.history)
+        told = answer_messages(request, passages, history, model=settings.model or self.model.models[0])
         stream = CitationStream(passages)
         said = ""
         async with aclosing(
-            self.model.chat(messages, settings, max_tokens=settings.max_tokens or self.default_tokens)
+            self.model.chat(told.messages, settings, max_tokens=settings.max_tokens or self.default_tokens)
         ) as pieces:
             async for piece in pieces:
                 if isinstance(piece, End):
                     end = piece
                     break
                 said += piece
-                for event in stream.feed(piece):
+                # A model that quotes marked data may write the mark too.
+                for event in stream.feed(piece.replace(told.marker, " ") if told.marker else piece):
                     yield event
             else:
                 raise RuntimeError(f"{self.model.name} ended without End")
@@ -113,28 +118,41 @@ class ChatBackend:
         abstained = _says_unanswered(stream.text)
         yield Finished(
             reason=FinishReason.ABSTAINED if abstained else end.reason,
-            usage=end.usage or Usage(sum(estimate_tokens(m.text) for m in messages), estimate_tokens(said)),
+            usage=end.usage or _estimated(told.messages, said),
             abstained=abstained,
             support=0.0 if abstained or not stream.supports else sum(stream.supports) / len(stream.supports),
             model=end.model,
+            prompt_version=told.version,
         )
 
-    async def rewrite(self, question: str, history: Sequence[Turn], settings: Settings) -> str:
+    async def rewrite(self, question: str, history: Sequence[Turn], settings: Settings) -> Rewritten:
         """See the `Rewriter` port."""
         written = ""
+        turns, _ = recent(history, _REWRITE_HISTORY)
+        messages = rewrite_messages(question, turns)
+        end: End | None = None
         plain = Settings(model=settings.model, adapter=settings.adapter, seed=settings.seed)
-        async with aclosing(
-            self.model.chat(rewrite_messages(question, history), plain, max_tokens=_REWRITE_TOKENS)
-        ) as pieces:
+        async with aclosing(self.model.chat(messages, plain, max_tokens=_REWRITE_TOKENS)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, End):
+                    end = piece
                     break
                 written += piece
-        return written.strip().strip('"')
+        usage = end.usage if end is not None else None
+        model = end.model if end is not None else ""
+        return Rewritten(
+            text=written.strip().strip('"'),
+            model=model or settings.model or self.model.models[0],
+            usage=usage or _estimated(messages, written),
+        )
 
     async def close(self) -> None:
         """Closes the model."""
         await self.model.close()
+
+
+def _estimated(messages: Sequence[Message], said: str) -> Usage:
+    return Usage(sum(estimate_tokens(message.text) for message in messages), estimate_tokens(said))
 
 
 def _says_unanswered(text: str) -> bool:

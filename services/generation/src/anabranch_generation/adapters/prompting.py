@@ -1,23 +1,16 @@
-"""What a language model is told: rendered in a sandbox, with the passages marked as data."""
+"""What a language model is told: the registry's prompt, the variant's own or the service's, with all data marked."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Final
-
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from anabranch_faults import Invalid, TooLarge
-from anabranch_generation.domain import Passage, Prompt, Role, Turn
+from anabranch_generation.domain import Passage, Prompt, Request, Role, Turn
+from anabranch_prompts import PromptTemplate, render
 
 UNANSWERED: Final = "The documents found do not answer this question."
-MAX_TEMPLATE: Final = 32_768
-MAX_RENDERED: Final = 1_048_576
-_MAX_HISTORY: Final = 8_192
 
 SYSTEM: Final = f"""\
 You answer questions from the passages given, and from nothing else.
@@ -43,7 +36,9 @@ REWRITE_TEMPLATE: Final = """\
 {% for turn in history %}{{ turn.role }}: {{ turn.text }}
 {% endfor %}Last question: {{ question }}"""
 
-_TAG: Final = re.compile(r"<(?=\s*/?\s*passage\b)", re.IGNORECASE)
+BUILT_IN: Final = PromptTemplate(name="built-in", system=SYSTEM, template=TEMPLATE)
+REWRITE: Final = PromptTemplate(name="built-in-rewrite", system=REWRITE_SYSTEM, template=REWRITE_TEMPLATE)
+_TEMPLATES: Final = ("system", "template", "models[")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,90 +50,77 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
-    """A passage as a template sees it. Marks that would end its envelope are made harmless."""
+class Told:
+    """What a model is told. `marker` stands between the words of marked data; `version` is that of the prompt."""
 
-    number: int
-    title: str
-    text: str
-    source_uri: str
-    document_id: str
-
-    @classmethod
-    def of(cls, number: int, passage: Passage) -> Context:
-        """Numbered from 1, as citations are."""
-        title = " > ".join(part for part in (passage.title, *passage.title_path) if part)
-        return cls(
-            number=number,
-            title=_harmless(title).replace('"', "'").replace("\n", " "),
-            text=_harmless(passage.text),
-            source_uri=_harmless(passage.source_uri),
-            document_id=_harmless(passage.document.document_id),
-        )
+    messages: tuple[Message, ...]
+    marker: str = ""
+    version: str = ""
 
 
-def _harmless(text: str) -> str:
-    return _TAG.sub("&lt;", text)
+def answer_messages(request: Request, passages: Sequence[Passage], history: Sequence[Turn], *, model: str) -> Told:
+    """System and user message that ask for an answer.
 
-
-def answer_messages(
-    prompt: Prompt, question: str, passages: Sequence[Passage], history: Sequence[Turn]
-) -> list[Message]:
-    """System and user message. Raises Invalid naming `settings.prompt.system` or `settings.prompt.template`."""
-    values: dict[str, object] = {
-        "question": _harmless(question),
-        "contexts": [Context.of(number, passage) for number, passage in enumerate(passages, 1)],
-        "history": _turns(history),
-    }
-    return [
-        Message("system", _rendered(prompt.system or SYSTEM, "system", values)),
-        Message("user", _rendered(prompt.template or TEMPLATE, "template", values)),
-    ]
-
-
-def rewrite_messages(question: str, history: Sequence[Turn]) -> list[Message]:
-    """System and user message that ask for a question that stands alone."""
-    values: dict[str, object] = {"question": question, "contexts": [], "history": _turns(history)}
-    return [
-        Message("system", REWRITE_SYSTEM),
-        Message("user", _rendered(REWRITE_TEMPLATE, "template", values)),
-    ]
-
-
-def _turns(history: Sequence[Turn]) -> list[dict[str, str]]:
-    """The newest turns that fit into a bound, oldest first."""
-    kept: list[dict[str, str]] = []
-    size = 0
-    for turn in reversed(history):
-        size += len(turn.text)
-        if size > _MAX_HISTORY:
-            break
-        kept.append({"role": "user" if turn.role is Role.USER else "assistant", "text": _harmless(turn.text)})
-    return kept[::-1]
-
-
-def _rendered(source: str, part: str, values: dict[str, object]) -> str:
-    field = f"settings.prompt.{part}"
-    if len(source) > MAX_TEMPLATE:
-        raise TooLarge(f"has {len(source)} characters; the limit is {MAX_TEMPLATE}", field=field)
-    pieces: list[str] = []
-    size = 0
+    Raises Invalid naming `variables.<name>`, `settings.prompt_ref` for a prompt of the registry, or
+    `settings.prompt.system` or `.template` for one in the settings.
+    """
+    prompt = request.prompt or _inline(request.settings.prompt)
+    system, template = prompt.for_model(model)
+    whole = replace(prompt, system=system or SYSTEM, template=template or TEMPLATE, models=())
     try:
-        for piece in _compiled(source).generate(values):
-            size += len(piece)
-            if size > MAX_RENDERED:
-                raise TooLarge(f"renders to more than {MAX_RENDERED} characters", field=field)
-            pieces.append(piece)
-    except TemplateSyntaxError as error:
-        raise Invalid(f"is not a template: {error.message} (line {error.lineno})", field=field) from error
-    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
-        # SecurityError and UndefinedError are TemplateErrors; the others are what a template's own code can raise.
-        raise Invalid(f"cannot be rendered: {error}", field=field) from error
-    return "".join(pieces)
+        rendered = render(
+            whole,
+            variables=request.variables,
+            question=request.question,
+            contexts=[_context(number, passage) for number, passage in enumerate(passages, 1)],
+            history=_turns(history),
+            canary=request.canary,
+            mark=request.mark_passages,
+        )
+    except Invalid as fault:
+        raise _named(fault, request) from fault
+    return Told(
+        messages=(Message("system", rendered.system), Message("user", rendered.user)),
+        marker=rendered.marker,
+        version=prompt.prompt_version,
+    )
 
 
-@lru_cache(maxsize=256)
-def _compiled(source: str) -> Template:
-    # Not HTML: what a chat model reads is plain text.
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
-    return environment.from_string(source)
+def rewrite_messages(question: str, history: Sequence[Turn]) -> tuple[Message, ...]:
+    """System and user message that ask for a question that stands alone."""
+    rendered = render(REWRITE, question=question, history=_turns(history))
+    return (Message("system", rendered.system), Message("user", rendered.user))
+
+
+def _inline(prompt: Prompt) -> PromptTemplate:
+    if not (prompt.system or prompt.template):
+        return BUILT_IN
+    return PromptTemplate(
+        name="inline", prompt_version=prompt.version, system=prompt.system, template=prompt.template, variables={}
+    )
+
+
+def _named(fault: Invalid, request: Request) -> Invalid:
+    """The fault with the field of the request that it is about."""
+    field = fault.field or ""
+    if not field.startswith(_TEMPLATES):
+        return fault
+    kind = TooLarge if isinstance(fault, TooLarge) else Invalid
+    if request.prompt is None:
+        return kind(fault.problem, field=f"settings.prompt.{field}", reason=fault.reason)
+    named = f"{request.prompt.name}@{request.prompt.prompt_version}"
+    return kind(f"the {field} of {named} {fault.problem}", field="settings.prompt_ref", reason=fault.reason)
+
+
+def _context(number: int, passage: Passage) -> Mapping[str, Any]:
+    return {
+        "number": number,
+        "title": " > ".join(part for part in (passage.title, *passage.title_path) if part),
+        "text": passage.text,
+        "source_uri": passage.source_uri,
+        "document_id": passage.document.document_id,
+    }
+
+
+def _turns(history: Sequence[Turn]) -> list[Mapping[str, str]]:
+    return [{"role": "user" if turn.role is Role.USER else "assistant", "text": turn.text} for turn in history]

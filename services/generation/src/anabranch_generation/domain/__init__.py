@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from anabranch_generation.domain.followups import stand_alone
-from anabranch_generation.domain.packing import pack
+from anabranch_generation.domain.packing import pack, recent, shared
 from anabranch_generation.domain.tokens import estimate_tokens
 from anabranch_generation.domain.values import (
     MAX_HISTORY,
     MAX_PASSAGES,
     MAX_QUESTION,
     BackendInfo,
+    Cascade,
     Citation,
     Condensed,
     Delta,
@@ -17,9 +18,11 @@ from anabranch_generation.domain.values import (
     Event,
     Finished,
     FinishReason,
+    ModelCall,
     Passage,
     Prompt,
     Request,
+    Rewritten,
     Role,
     Sentence,
     Settings,
@@ -34,6 +37,7 @@ __all__ = [
     "MAX_PASSAGES",
     "MAX_QUESTION",
     "BackendInfo",
+    "Cascade",
     "Citation",
     "Condensed",
     "Delta",
@@ -41,9 +45,11 @@ __all__ = [
     "Event",
     "FinishReason",
     "Finished",
+    "ModelCall",
     "Passage",
     "Prompt",
     "Request",
+    "Rewritten",
     "Role",
     "Sentence",
     "Settings",
@@ -53,5 +59,7 @@ __all__ = [
     "check_question",
     "estimate_tokens",
     "pack",
+    "recent",
+    "shared",
     "stand_alone",
 ]

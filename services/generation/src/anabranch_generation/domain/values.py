@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import Enum
 from typing import TypeAlias
 
 from anabranch_faults import Invalid, TooLarge
+from anabranch_prompts.values import PromptTemplate
 
 MAX_QUESTION = 4096
 MAX_PASSAGES = 100
@@ -17,6 +19,7 @@ MAX_TOKENS = 32_768
 MAX_CONTEXT_TOKENS = 200_000
 MAX_STOPS = 16
 MAX_TEMPERATURE = 2.0
+MAX_CANARY = 256
 
 
 class Role(Enum):
@@ -118,6 +121,21 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cascade:
+    """A cheap model is asked first. Raises Invalid with the field at fault."""
+
+    backend: str = ""
+    model: str = ""
+    skip_above: float = 0.0
+    escalate_below: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Checks every range."""
+        _within("cascade.skip_above", self.skip_above, 1)
+        _within("cascade.escalate_below", self.escalate_below, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """How to answer; 0 and empty mean the default of the backend. Raises Invalid with the field at fault."""
 
@@ -132,6 +150,8 @@ class Settings:
     max_sentences: int = 0
     abstain_below: float = 0.0
     prompt: Prompt = field(default_factory=Prompt)
+    prompt_ref: str = ""
+    cascade: Cascade | None = None
 
     def __post_init__(self) -> None:
         """Checks every range."""
@@ -151,12 +171,20 @@ def _within(name: str, value: float, most: float) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One question with what was found for it, best first. Raises Invalid with the field at fault."""
+    """One question with what was found for it, best first. Raises Invalid with the field at fault.
+
+    `prompt` is the registry's, where the settings name one; `canary` must never show up in the answer; with
+    `mark_passages` whatever comes from outside is marked as data throughout.
+    """
 
     question: str
     passages: tuple[Passage, ...] = ()
     settings: Settings = field(default_factory=Settings)
     history: tuple[Turn, ...] = ()
+    variables: Mapping[str, object] = field(default_factory=dict)
+    canary: str = ""
+    mark_passages: bool = False
+    prompt: PromptTemplate | None = None
 
     def __post_init__(self) -> None:
         """Checks sizes and that there is a question."""
@@ -165,6 +193,18 @@ class Request:
             raise TooLarge(f"holds {len(self.passages)} passages; the limit is {MAX_PASSAGES}", field="passages")
         if len(self.history) > MAX_HISTORY:
             raise TooLarge(f"holds {len(self.history)} turns; the limit is {MAX_HISTORY}", field="history")
+        if len(self.canary) > MAX_CANARY:
+            raise TooLarge(f"has {len(self.canary)} characters; the limit is {MAX_CANARY}", field="canary")
+
+    def with_prompt(self, prompt: PromptTemplate) -> Request:
+        """The request with a prompt, and with what that fixes where the settings say nothing."""
+        settings = replace(
+            self.settings,
+            temperature=self.settings.temperature or prompt.temperature,
+            max_tokens=self.settings.max_tokens or prompt.max_tokens,
+            stop=self.settings.stop or prompt.stop,
+        )
+        return replace(self, settings=settings, prompt=prompt)
 
 
 def check_question(question: str) -> None:
@@ -207,8 +247,21 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCall:
+    """One call of a model; `draft`: what it said was not used."""
+
+    backend: str
+    model: str = ""
+    usage: Usage = field(default_factory=Usage)
+    draft: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """The end of an answer. `time_to_first_token` is None when there was none."""
+    """The end of an answer. `time_to_first_token` is None when there was none.
+
+    `asked` is False when no model was: an abstention that needed none. `prompt_version` is that of the prompt rendered.
+    """
 
     reason: FinishReason
     usage: Usage = field(default_factory=Usage)
@@ -217,6 +270,9 @@ class Finished:
     backend: str = ""
     model: str = ""
     time_to_first_token: timedelta | None = None
+    asked: bool = True
+    prompt_version: str = ""
+    calls: tuple[ModelCall, ...] = ()
 
 
 Event: TypeAlias = Delta | Citation | Finished
@@ -224,10 +280,20 @@ Event: TypeAlias = Delta | Citation | Finished
 
 @dataclass(frozen=True, slots=True)
 class BackendInfo:
-    """Something that can generate, and with which models; its default first."""
+    """Something that can generate, and with which models; its default first. `prompted`: it is told a prompt."""
 
     name: str
     models: tuple[str, ...] = ()
+    prompted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """What a model made of a follow-up; empty when it had nothing to say."""
+
+    text: str
+    model: str = ""
+    usage: Usage = field(default_factory=Usage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,3 +302,4 @@ class Condensed:
 
     question: str
     changed: bool
+    call: ModelCall | None = None

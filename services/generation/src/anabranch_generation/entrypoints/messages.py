@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.struct_pb2 import Struct
 
 from anabranch.generation.v1 import generation_service_pb2 as pb
 from anabranch.ingestion.v1 import events_pb2 as ingestion
 from anabranch.retrieval.v1 import retrieval_service_pb2 as retrieval
 from anabranch_generation.domain import (
+    Cascade,
     Citation,
     Delta,
     DocumentRef,
     Event,
     Finished,
     FinishReason,
+    ModelCall,
     Passage,
     Prompt,
     Request,
@@ -40,7 +45,15 @@ def request_from(message: pb.GenerateRequest) -> Request:
         passages=tuple(passage_from(p) for p in message.passages),
         settings=settings_from(message.settings),
         history=turns_from(message.history),
+        variables=struct_from(message.variables),
+        canary=message.canary,
+        mark_passages=message.mark_passages,
     )
+
+
+def struct_from(message: Struct) -> dict[str, Any]:
+    """A struct as JSON values."""
+    return MessageToDict(message)
 
 
 def passage_from(message: retrieval.Passage) -> Passage:
@@ -82,6 +95,17 @@ def settings_from(message: pb.GenerationSettings) -> Settings:
         max_sentences=message.max_sentences,
         abstain_below=message.abstain_below,
         prompt=Prompt(version=message.prompt.version, system=message.prompt.system, template=message.prompt.template),
+        prompt_ref=message.prompt_ref,
+        cascade=_cascade(message.cascade) if message.HasField("cascade") else None,
+    )
+
+
+def _cascade(message: pb.Cascade) -> Cascade:
+    return Cascade(
+        backend=message.backend,
+        model=message.model,
+        skip_above=message.skip_above,
+        escalate_below=message.escalate_below,
     )
 
 
@@ -128,7 +152,15 @@ def _generated(finished: Finished) -> pb.Generated:
         support=finished.support,
         backend=finished.backend,
         model=finished.model,
+        prompt_version=finished.prompt_version,
+        calls=[call_of(call) for call in finished.calls],
     )
     if finished.time_to_first_token is not None:
         message.time_to_first_token.FromTimedelta(finished.time_to_first_token)
     return message
+
+
+def call_of(call: ModelCall) -> pb.ModelCall:
+    """A call of a model."""
+    usage = pb.Usage(prompt_tokens=call.usage.prompt_tokens, completion_tokens=call.usage.completion_tokens)
+    return pb.ModelCall(backend=call.backend, model=call.model, usage=usage, draft=call.draft)

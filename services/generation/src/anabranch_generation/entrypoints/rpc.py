@@ -17,7 +17,7 @@ from anabranch.generation.v1.generation_service_pb2_grpc import (
 )
 from anabranch_generation.application import Backends, Condense, Generate
 from anabranch_generation.domain import Citation, Finished
-from anabranch_generation.entrypoints.messages import request_from, response_of, settings_from, turns_from
+from anabranch_generation.entrypoints.messages import call_of, request_from, response_of, settings_from, turns_from
 from anabranch_observability import Attribute, counter, gauge, histogram, span
 from anabranch_observability.names import generation as names
 from anabranch_rpc import Servicer, deadline
@@ -74,7 +74,10 @@ class GenerationServer(GenerationServiceServicer):
             condensed = await self._condense(
                 request.question, turns_from(request.history), settings_from(request.settings)
             )
-        return pb.CondenseResponse(question=condensed.question, changed=condensed.changed)
+        reply = pb.CondenseResponse(question=condensed.question, changed=condensed.changed)
+        if condensed.call is not None:
+            reply.call.CopyFrom(call_of(condensed.call))
+        return reply
 
     async def ListBackends(  # noqa: N802  the contract's name
         self,
