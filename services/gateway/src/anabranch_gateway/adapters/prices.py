@@ -8,7 +8,9 @@ from typing import Final
 from genai_prices import Usage as Tokens
 from genai_prices import calc_price
 
+from anabranch_gateway.application.pricing import Prices
 from anabranch_gateway.domain.answers import Usage
+from anabranch_gateway.domain.costs import Rates
 from anabranch_observability import counter, get_logger
 from anabranch_observability.names import gateway as names
 
@@ -34,6 +36,11 @@ class PackagedPrices:
         except (LookupError, ValueError):
             return None
         return micros(found.total_price)
+
+
+def prices_with(rates: Rates) -> Prices:
+    """Prices, ready for use: the operator's `rates`, then the packaged table; unknown models are logged once."""
+    return Prices(rates=rates, table=PackagedPrices(), unknown=tell_unknown)
 
 
 def micros(dollars: Decimal) -> int:

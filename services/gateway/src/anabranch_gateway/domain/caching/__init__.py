@@ -1,0 +1,1 @@
+"""When an answer given before may be given again."""
