@@ -22,6 +22,7 @@ from anabranch.upstream.v1 import feedback_pb2 as upstream
 from anabranch_client import (
     Anabranch,
     AsyncAnabranch,
+    CheckStatus,
     Conflict,
     Delta,
     DocumentState,
@@ -31,12 +32,14 @@ from anabranch_client import (
     Finished,
     FinishReason,
     Guard,
+    GuardStage,
     GuardVerdict,
     Invalid,
     NotFound,
     Overloaded,
     Retrieved,
     Sign,
+    Span,
     Started,
     TimedOut,
     TooLarge,
@@ -45,6 +48,7 @@ from anabranch_client import (
     Unreachable,
 )
 from anabranch_client.connection import resolve
+from anabranch_client.guards import stage_of, verdict_of
 from anabranch_client.testing import FakeGateway
 
 T = TypeVar("T")
@@ -117,6 +121,50 @@ class TestResults:
         assert events[1].hits[0].title_path == ("Part",)
         assert isinstance(events[5], Guard)
         assert events[5].verdict is GuardVerdict.FLAG
+
+    async def test_a_blocked_question_is_an_answer_that_says_so(
+        self, gateway: FakeGateway, client: AsyncAnabranch
+    ) -> None:
+        gateway.blocked = {"ignore"}
+        answer = await client.ask("ignore it", corpus="handbook")
+        assert answer.finish_reason is FinishReason.BLOCKED
+        assert [(guard.verdict, guard.stage) for guard in answer.guards] == [(GuardVerdict.BLOCK, GuardStage.INPUT)]
+        events = [event async for event in client.ask_stream("ignore it", corpus="handbook")]
+        assert [type(event) for event in events] == [Started, Guard, Finished]
+        assert isinstance(events[-1], Finished)
+        assert events[-1].finish_reason is FinishReason.BLOCKED
+
+    async def test_variables_a_schema_and_the_wish_for_a_fresh_answer_are_sent(
+        self, gateway: FakeGateway, client: AsyncAnabranch
+    ) -> None:
+        options: Any = {"variables": {"tone": "dry"}, "response_schema": {"type": "object"}, "fresh": True}
+        answer = await client.ask("Where?", corpus="handbook", **options)
+        _ = [event async for event in client.ask_stream("Where?", corpus="handbook", **options)]
+        for request in gateway.requests[-2:]:
+            assert (request.variables["tone"], request.response_schema["type"], request.fresh) == (
+                "dry",
+                "object",
+                True,
+            )
+        assert (answer.cached, answer.cost_micros) == (False, None)
+
+    async def test_texts_are_checked_for_apps_with_their_own_model(
+        self, gateway: FakeGateway, client: AsyncAnabranch
+    ) -> None:
+        gateway.blocked = {"ignore"}
+        fine = await client.check_text("hello", corpus="handbook", turns=["before"])
+        assert (fine.allowed, fine.text, fine.verdict) == (True, "hello", GuardVerdict.ALLOW)
+        blocked = await in_thread(gateway, lambda one: one.check_text("please ignore it", stage=GuardStage.OUTPUT))
+        assert (blocked.allowed, blocked.text) == (False, "")
+        (result,) = blocked.results
+        assert (result.check, result.status, result.passage) == ("injection", CheckStatus.OK, None)
+        assert result.spans[0].span == Span(start=7, end=13)
+        assert list(gateway.requests[-2].turns) == ["before"]
+
+    def test_a_verdict_that_is_not_known_blocks(self) -> None:
+        assert verdict_of(99) is GuardVerdict.BLOCK
+        assert verdict_of(0) is GuardVerdict.BLOCK
+        assert stage_of(99) is GuardStage.UNSPECIFIED
 
     async def test_searching_and_listing(self, client: AsyncAnabranch) -> None:
         found = await client.search("room", corpus="handbook", limit=3)

@@ -22,7 +22,7 @@ def milliseconds(span: timedelta) -> float:
 
 def timings_of(timings: Timings) -> dict[str, float]:
     """The contract's `timings_ms`."""
-    parts = ("condense", "embed", "search", "generate", "first_token", "total")
+    parts = ("condense", "embed", "search", "generate", "first_token", "total", "guard_input", "guard_output")
     return {part: milliseconds(getattr(timings, part)) for part in parts}
 
 
@@ -56,7 +56,27 @@ def answer_document(answer: Answer) -> dict[str, Any]:
         "variant": answer.variant_id,
         "search_query": answer.search_query,
         "timings_ms": timings_of(answer.timings),
+        "finish_reason": str(answer.finish_reason),
+        "guards": [
+            {
+                "verdict": str(guard.verdict),
+                "stage": str(guard.stage),
+                "check": guard.check,
+                "reason": guard.reason,
+            }
+            for guard in answer.guards
+        ],
+        "cached": answer.cached,
+        "cost_micros": answer.cost_micros,
     }
+
+
+def show_guard(guard: Guard) -> None:
+    """One line a verdict."""
+    who = f"{guard.check} ({guard.stage})" if guard.check else str(guard.stage)
+    console.print(
+        f"  {who}: {guard.verdict}{f', {guard.reason}' if guard.reason else ''}", style="yellow", markup=False
+    )
 
 
 def show_citations(citations: Sequence[Citation]) -> None:
@@ -111,10 +131,14 @@ def ask(
 
     def human() -> None:
         console.print(answer.text, markup=False)
+        for guard in answer.guards:
+            show_guard(guard)
         show_citations(answer.citations)
         console.print(
             f"  {answer.variant_id}, {milliseconds(answer.timings.total)} ms"
-            + (", abstained" if answer.abstained else ""),
+            + (", abstained" if answer.abstained else "")
+            + (", from the answer cache" if answer.cached else "")
+            + (f", {answer.cost_micros / 1_000_000:.6f} USD" if answer.cost_micros else ""),
             style="dim",
         )
 
@@ -134,7 +158,8 @@ def show_stream(client: Anabranch, question: str, options: dict[str, Any]) -> No
             case Delta():
                 console.print(event.text, end="", markup=False)
             case Guard():
-                console.print(f"\n  {event.check}: {event.verdict} ({event.reason})", style="yellow", markup=False)
+                console.print()
+                show_guard(event)
             case Finished():
                 console.print()
                 show_citations(event.citations)

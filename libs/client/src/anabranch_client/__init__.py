@@ -11,6 +11,7 @@ from __future__ import annotations
 from anabranch_client.aio import AsyncAnabranch
 from anabranch_client.errors import Failed, TimedOut
 from anabranch_client.feedback import FeedbackAccepted, Opinion, Sign
+from anabranch_client.guards import CheckedText, CheckResult, CheckSpan, CheckStatus
 from anabranch_client.results import (
     Accepted,
     Answer,
@@ -25,6 +26,7 @@ from anabranch_client.results import (
     Finished,
     FinishReason,
     Guard,
+    GuardStage,
     GuardVerdict,
     Hit,
     Provenance,
@@ -58,6 +60,10 @@ __all__ = [
     "Answer",
     "AskEvent",
     "AsyncAnabranch",
+    "CheckResult",
+    "CheckSpan",
+    "CheckStatus",
+    "CheckedText",
     "Citation",
     "Conflict",
     "Corpus",
@@ -73,6 +79,7 @@ __all__ = [
     "FinishReason",
     "Finished",
     "Guard",
+    "GuardStage",
     "GuardVerdict",
     "Hit",
     "Invalid",

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar, Unpack
+from typing import Any, Final, Self, TypeVar, Unpack
 from uuid import uuid4
 
 import grpc
@@ -20,6 +20,7 @@ from anabranch_client import messages
 from anabranch_client.connection import OPTIONS, resolve
 from anabranch_client.errors import TimedOut, fault_from
 from anabranch_client.feedback import FeedbackAccepted, Opinion, accepted_from, feedback_request
+from anabranch_client.guards import CheckedText, check_request, checked_from
 from anabranch_client.results import (
     Accepted,
     Answer,
@@ -27,6 +28,7 @@ from anabranch_client.results import (
     Corpus,
     Document,
     DocumentStatus,
+    GuardStage,
     SearchResult,
     Turn,
 )
@@ -87,9 +89,16 @@ class AsyncAnabranch:
         filters: Mapping[str, str] | None = None,
         acl: Sequence[str] = (),
         max_tokens: int = 0,
+        variables: Mapping[str, Any] | None = None,
+        response_schema: Mapping[str, Any] | None = None,
+        fresh: bool = False,
         timeout: timedelta | None = None,  # noqa: ASYNC109  it is sent to the gateway as the call's deadline
     ) -> Answer:
-        """The whole answer, with citations. Cancelling the task stops all work behind it."""
+        """The whole answer, with citations. Cancelling the task stops all work behind it.
+
+        `variables` are the prompt's own. With a `response_schema` the answer is JSON that satisfies it. `fresh` wants a
+        new answer, whatever the answer cache holds.
+        """
         request = messages.ask_request(
             question,
             corpus=corpus,
@@ -99,6 +108,9 @@ class AsyncAnabranch:
             filters=filters,
             acl=acl,
             max_tokens=max_tokens,
+            variables=variables,
+            response_schema=response_schema,
+            fresh=fresh,
         )
         return messages.answer(await self._call(stubs.AnswerServiceStub(self._open()).Ask, request, timeout))
 
@@ -113,6 +125,9 @@ class AsyncAnabranch:
         filters: Mapping[str, str] | None = None,
         acl: Sequence[str] = (),
         max_tokens: int = 0,
+        variables: Mapping[str, Any] | None = None,
+        response_schema: Mapping[str, Any] | None = None,
+        fresh: bool = False,
         timeout: timedelta | None = None,  # noqa: ASYNC109  it is sent to the gateway as the call's deadline
     ) -> AsyncGenerator[AskEvent, None]:
         """Started at once, Retrieved, Deltas, then Finished. Leaving the iterator (`aclosing`) stops all work."""
@@ -125,12 +140,42 @@ class AsyncAnabranch:
             filters=filters,
             acl=acl,
             max_tokens=max_tokens,
+            variables=variables,
+            response_schema=response_schema,
+            fresh=fresh,
         )
         method = stubs.AnswerServiceStub(self._open()).AskStream
         async with contextlib.aclosing(self._stream(method, pb.AskStreamRequest(ask=request), timeout)) as answers:
             async for message in answers:
                 if (event := messages.ask_event(message)) is not None:
                     yield event
+
+    async def check_text(
+        self,
+        text: str = "",
+        *,
+        stage: GuardStage = GuardStage.INPUT,
+        corpus: str = "",
+        question: str = "",
+        turns: Sequence[str] = (),
+        passages: Sequence[str] = (),
+        response_schema: Mapping[str, Any] | None = None,
+        timeout: timedelta | None = None,  # noqa: ASYNC109  as in ask
+    ) -> CheckedText:
+        """What the tenant's policy says of a text, or at CONTEXT of each of `passages`: for apps with their own model.
+
+        A blocked text is a result, not an error. Raises Invalid where the gateway has no guardrails.
+        """
+        request = check_request(
+            text,
+            stage=stage,
+            corpus=corpus,
+            question=question,
+            turns=turns,
+            passages=passages,
+            response_schema=response_schema,
+        )
+        return checked_from(await self._call(stubs.GuardServiceStub(self._open()).CheckText, request, timeout))
 
     async def search(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -15,6 +15,7 @@ from anabranch.generation.v1 import generation_service_pb2 as generation
 from anabranch.ingestion.v1 import events_pb2 as ingestion
 from anabranch.retrieval.v1 import retrieval_service_pb2 as retrieval
 from anabranch_client import results
+from anabranch_client.guards import stage_of, struct_of, verdict_of
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -31,6 +32,9 @@ def ask_request(
     filters: Mapping[str, str] | None,
     acl: Sequence[str],
     max_tokens: int,
+    variables: Mapping[str, Any] | None,
+    response_schema: Mapping[str, Any] | None,
+    fresh: bool,
 ) -> gateway_service_pb2.AskRequest:
     """The request as the contract has it; the gateway validates it."""
     return gateway_service_pb2.AskRequest(
@@ -42,6 +46,9 @@ def ask_request(
         filters=filters or {},
         acl=acl,
         max_tokens=max_tokens,
+        variables=struct_of(variables),
+        response_schema=struct_of(response_schema),
+        fresh=fresh,
     )
 
 
@@ -108,6 +115,19 @@ def answer(message: gateway_service_pb2.AskResponse) -> results.Answer:
         usage=usage(message.usage),
         timings=timings(message.timings),
         finish_reason=finish_reason(message.finish_reason),
+        guards=tuple(guard(each) for each in message.guards),
+        cached=message.cached,
+        cost_micros=message.cost_micros if message.HasField("cost_micros") else None,
+    )
+
+
+def guard(message: gateway_service_pb2.Guard) -> results.Guard:
+    """A verdict."""
+    return results.Guard(
+        verdict=verdict_of(message.verdict),
+        check=message.check,
+        reason=message.reason,
+        stage=stage_of(message.stage),
     )
 
 
@@ -123,19 +143,17 @@ def ask_event(message: gateway_service_pb2.AskStreamResponse) -> results.AskEven
             search_query=message.retrieved.search_query, hits=tuple(hit(each) for each in message.retrieved.hits)
         )
     if kind == "guard":
-        verdict = _name(gateway_service_pb2.GuardVerdict, message.guard.verdict, "GUARD_VERDICT_")
-        return results.Guard(
-            verdict=_member(results.GuardVerdict, verdict, results.GuardVerdict.BLOCK),
-            check=message.guard.check,
-            reason=message.guard.reason,
-        )
+        return guard(message.guard)
     if kind == "finished":
+        finished = message.finished
         return results.Finished(
-            usage=usage(message.finished.usage),
-            timings=timings(message.finished.timings),
-            abstained=message.finished.abstained,
-            citations=tuple(citation(each) for each in message.finished.citations),
-            finish_reason=finish_reason(message.finished.finish_reason),
+            usage=usage(finished.usage),
+            timings=timings(finished.timings),
+            abstained=finished.abstained,
+            citations=tuple(citation(each) for each in finished.citations),
+            finish_reason=finish_reason(finished.finish_reason),
+            cached=finished.cached,
+            cost_micros=finished.cost_micros if finished.HasField("cost_micros") else None,
         )
     return None
 
@@ -258,6 +276,8 @@ def timings(message: events_pb2.Timings) -> results.Timings:
         generate=message.generate.ToTimedelta(),
         first_token=message.first_token.ToTimedelta(),
         total=message.total.ToTimedelta(),
+        guard_input=message.guard_input.ToTimedelta(),
+        guard_output=message.guard_output.ToTimedelta(),
     )
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "FinishReason",
     "Finished",
     "Guard",
+    "GuardStage",
     "GuardVerdict",
     "Hit",
     "Provenance",
@@ -52,6 +53,7 @@ class FinishReason(StrEnum):
     LENGTH = "length"
     ABSTAINED = "abstained"
     TIMEOUT = "timeout"
+    BLOCKED = "blocked"
 
 
 class GuardVerdict(StrEnum):
@@ -62,6 +64,16 @@ class GuardVerdict(StrEnum):
     FLAG = "flag"
     BLOCK = "block"
     REVIEW = "review"
+
+
+class GuardStage(StrEnum):
+    """Where on its way a text was checked. A value this client does not know reads as UNSPECIFIED."""
+
+    UNSPECIFIED = "unspecified"
+    INPUT = "input"
+    CONTEXT = "context"
+    OUTPUT = "output"
+    INGESTION = "ingestion"
 
 
 class DocumentState(StrEnum):
@@ -131,7 +143,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timings:
-    """The parts of an answer's time, as the gateway saw them."""
+    """The parts of an answer's time, as the gateway saw them. Of guardrails it is the wait for them."""
 
     condense: timedelta
     embed: timedelta
@@ -139,11 +151,17 @@ class Timings:
     generate: timedelta
     first_token: timedelta
     total: timedelta
+    guard_input: timedelta = timedelta()
+    guard_output: timedelta = timedelta()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A whole answer. `search_query` is what was asked of the index."""
+    """A whole answer. `search_query` is what was asked of the index.
+
+    `guards` are verdicts other than ALLOW; after a block (`finish_reason`) `text` is a sentence for the person asking.
+    `cached` answers were given before; `cost_micros` are millionths of a US dollar, None where nobody knows.
+    """
 
     answer_id: str
     text: str
@@ -154,6 +172,9 @@ class Answer:
     usage: Usage
     timings: Timings
     finish_reason: FinishReason
+    guards: tuple[Guard, ...] = ()
+    cached: bool = False
+    cost_micros: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,17 +225,20 @@ class Guard:
     verdict: GuardVerdict
     check: str
     reason: str
+    stage: GuardStage = GuardStage.UNSPECIFIED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """Last event of a streamed answer."""
+    """Last event of a streamed answer; `cached` and `cost_micros` as in Answer."""
 
     usage: Usage
     timings: Timings
     abstained: bool
     citations: tuple[Citation, ...]
     finish_reason: FinishReason
+    cached: bool = False
+    cost_micros: int | None = None
 
 
 AskEvent: TypeAlias = Started | Retrieved | Delta | Guard | Finished

@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar, Unpack
+from typing import Any, Final, Self, TypeVar, Unpack
 from uuid import uuid4
 
 import grpc
@@ -19,6 +19,7 @@ from anabranch_client import messages
 from anabranch_client.connection import OPTIONS, resolve
 from anabranch_client.errors import TimedOut, fault_from
 from anabranch_client.feedback import FeedbackAccepted, Opinion, accepted_from, feedback_request
+from anabranch_client.guards import CheckedText, check_request, checked_from
 from anabranch_client.results import (
     Accepted,
     Answer,
@@ -26,6 +27,7 @@ from anabranch_client.results import (
     Corpus,
     Document,
     DocumentStatus,
+    GuardStage,
     SearchResult,
     Turn,
 )
@@ -67,6 +69,7 @@ class Anabranch:
         self._answers = stubs.AnswerServiceStub(self._channel)
         self._searches = stubs.SearchServiceStub(self._channel)
         self._feedbacks = stubs.FeedbackServiceStub(self._channel)
+        self._guards = stubs.GuardServiceStub(self._channel)
         self._documents = stubs.DocumentServiceStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -94,9 +97,16 @@ class Anabranch:
         filters: Mapping[str, str] | None = None,
         acl: Sequence[str] = (),
         max_tokens: int = 0,
+        variables: Mapping[str, Any] | None = None,
+        response_schema: Mapping[str, Any] | None = None,
+        fresh: bool = False,
         timeout: timedelta | None = None,
     ) -> Answer:
-        """The whole answer, with citations."""
+        """The whole answer, with citations.
+
+        `variables` are the prompt's own. With a `response_schema` the answer is JSON that satisfies it. `fresh` wants a
+        new answer, whatever the answer cache holds.
+        """
         request = messages.ask_request(
             question,
             corpus=corpus,
@@ -106,6 +116,9 @@ class Anabranch:
             filters=filters,
             acl=acl,
             max_tokens=max_tokens,
+            variables=variables,
+            response_schema=response_schema,
+            fresh=fresh,
         )
         return messages.answer(self._call(self._answers.Ask, request, timeout))
 
@@ -120,6 +133,9 @@ class Anabranch:
         filters: Mapping[str, str] | None = None,
         acl: Sequence[str] = (),
         max_tokens: int = 0,
+        variables: Mapping[str, Any] | None = None,
+        response_schema: Mapping[str, Any] | None = None,
+        fresh: bool = False,
         timeout: timedelta | None = None,
     ) -> Generator[AskEvent, None, None]:
         """Started at once, Retrieved, Deltas, then Finished. Closing the iterator (`contextlib.closing`) stops all."""
@@ -132,12 +148,42 @@ class Anabranch:
             filters=filters,
             acl=acl,
             max_tokens=max_tokens,
+            variables=variables,
+            response_schema=response_schema,
+            fresh=fresh,
         )
         method = self._answers.AskStream
         with contextlib.closing(self._stream(method, pb.AskStreamRequest(ask=request), timeout)) as answers:
             for message in answers:
                 if (event := messages.ask_event(message)) is not None:
                     yield event
+
+    def check_text(
+        self,
+        text: str = "",
+        *,
+        stage: GuardStage = GuardStage.INPUT,
+        corpus: str = "",
+        question: str = "",
+        turns: Sequence[str] = (),
+        passages: Sequence[str] = (),
+        response_schema: Mapping[str, Any] | None = None,
+        timeout: timedelta | None = None,
+    ) -> CheckedText:
+        """What the tenant's policy says of a text, or at CONTEXT of each of `passages`: for apps with their own model.
+
+        A blocked text is a result, not an error. Raises Invalid where the gateway has no guardrails.
+        """
+        request = check_request(
+            text,
+            stage=stage,
+            corpus=corpus,
+            question=question,
+            turns=turns,
+            passages=passages,
+            response_schema=response_schema,
+        )
+        return checked_from(self._call(self._guards.CheckText, request, timeout))
 
     def search(
         self,

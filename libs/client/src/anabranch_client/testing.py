@@ -4,7 +4,7 @@
         client = AsyncAnabranch(gateway.endpoint, key=gateway.key)
 
 Documents that are put become queryable at once; a question is answered with the first document of its corpus;
-`feedback` holds what was given.
+`feedback` holds what was given. A text or question with one of the words in `blocked` is blocked.
 `fail_with` makes the next calls fail, `hold` makes streams wait after their first event.
 """
 
@@ -21,6 +21,7 @@ import grpc
 from anabranch.gateway.v1 import gateway_service_pb2 as pb
 from anabranch.gateway.v1 import gateway_service_pb2_grpc as stubs
 from anabranch.generation.v1 import generation_service_pb2 as generation
+from anabranch.guardrails.v1 import events_pb2 as guardrails
 from anabranch.ingestion.v1 import events_pb2 as ingestion
 from anabranch.retrieval.v1 import retrieval_service_pb2 as retrieval
 
@@ -28,6 +29,9 @@ __all__ = ["FakeGateway"]
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 TENANT: Final = "test"
+_BLOCK: Final = pb.Guard(
+    verdict=pb.GUARD_VERDICT_BLOCK, check="injection", reason="a blocked word", stage=guardrails.STAGE_INPUT
+)
 
 
 class FakeGateway(
@@ -35,8 +39,9 @@ class FakeGateway(
     stubs.SearchServiceServicer,
     stubs.DocumentServiceServicer,
     stubs.FeedbackServiceServicer,
+    stubs.GuardServiceServicer,
 ):
-    """All four public services on a free loopback port. Made and used on one event loop."""
+    """All public services on a free loopback port. Made and used on one event loop."""
 
     def __init__(self) -> None:
         """Serves nothing until it is entered."""
@@ -46,6 +51,7 @@ class FakeGateway(
         self.statuses: dict[tuple[str, str], list[ingestion.DocumentStatusChanged]] = {}
         self.answers: dict[tuple[str, str], str] = {}
         self.feedback: dict[tuple[str, str, str], list[pb.GiveFeedbackRequest]] = {}
+        self.blocked: set[str] = set()
         self.requests: list[Any] = []
         self.time_remaining: list[float | None] = []
         self.cancelled = 0
@@ -62,6 +68,7 @@ class FakeGateway(
         stubs.add_SearchServiceServicer_to_server(self, self._server)
         stubs.add_DocumentServiceServicer_to_server(self, self._server)
         stubs.add_FeedbackServiceServicer_to_server(self, self._server)
+        stubs.add_GuardServiceServicer_to_server(self, self._server)
         self.endpoint = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         await self._server.start()
         return self
@@ -91,7 +98,11 @@ class FakeGateway(
         )
         answer.timings.total.FromTimedelta(timedelta(milliseconds=7))
         found = self._of(request.corpus)
-        if found:
+        if any(word in request.question for word in self.blocked):
+            answer.text, answer.finish_reason = "I cannot help with that.", generation.FINISH_REASON_BLOCKED
+            answer.search_query = ""
+            answer.guards.append(_BLOCK)
+        elif found:
             answer.text = found[0].text
             answer.citations.append(_citation(found[0]))
         else:
@@ -107,6 +118,10 @@ class FakeGateway(
             yield pb.AskStreamResponse(started=pb.Started(answer_id=answer.answer_id, variant_id=answer.variant_id))
             if self.hold is not None:
                 await self.hold.wait()
+            if answer.finish_reason == generation.FINISH_REASON_BLOCKED:
+                yield pb.AskStreamResponse(guard=_BLOCK)
+                yield pb.AskStreamResponse(finished=pb.Finished(finish_reason=answer.finish_reason))
+                return
             hits = [_hit(each) for each in self._of(request.ask.corpus)]
             yield pb.AskStreamResponse(retrieved=pb.Retrieved(search_query=answer.search_query, hits=hits))
             for word in answer.text.split():
@@ -125,6 +140,18 @@ class FakeGateway(
         except (asyncio.CancelledError, GeneratorExit):
             self.cancelled += 1
             raise
+
+    async def CheckText(self, request: pb.CheckTextRequest, context: Context) -> pb.CheckTextResponse:  # noqa: N802  as below
+        """By the words in it."""
+        await self._begin(request, context)
+        word = next((word for word in self.blocked if word in request.text), None)
+        if word is None:
+            return pb.CheckTextResponse(verdict=guardrails.VERDICT_ALLOW, text=request.text, policy_version="gp-test")
+        result = guardrails.CheckResult(check="injection", score=1.0, verdict=guardrails.VERDICT_BLOCK)
+        result.status = guardrails.CHECK_STATUS_OK
+        at = request.text.index(word)
+        result.spans.add(start=at, end=at + len(word), kind="INJECTION", score=1.0)
+        return pb.CheckTextResponse(verdict=guardrails.VERDICT_BLOCK, results=[result], policy_version="gp-test")
 
     async def Search(self, request: pb.SearchRequest, context: Context) -> pb.SearchResponse:  # noqa: N802  as above
         """Every document of the corpus."""
