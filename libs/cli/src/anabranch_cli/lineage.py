@@ -18,7 +18,7 @@ from anabranch_cli.internal import calls, document, moment
 from anabranch_cli.output import DONE, console, emit, json_option
 from anabranch_faults import Invalid, NotFound
 
-REGISTERED = ("v-", "rr-", "ad-", "rw-", "ds-", "ca-", "ex-")
+REGISTERED = ("v-", "rr-", "ad-", "rw-", "ds-", "ca-", "ex-", "gp-")
 """What ids of the registry begin with."""
 
 
@@ -32,7 +32,7 @@ def lineage(*, subject: str, corpus: str | None, data: Path | None, as_json: boo
     where = platform(data)
     if corpus is not None:
         report = of_document(where, corpus, subject)
-    elif subject.startswith(REGISTERED):
+    elif subject.startswith(REGISTERED) or "@" in subject:  # a prompt's version or label: name@...
         report = {"subject": subject, "kind": "registry"} | registered(where, subject)
     else:
         report = of_answer(where, subject)
