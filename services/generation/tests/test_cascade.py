@@ -69,6 +69,8 @@ async def test_a_draft_that_the_passages_bear_out_is_the_answer_and_the_strong_m
     assert said(events) == "".join(SUPPORTED)
     assert calls(events) == [("cheap", False)]
     assert isinstance(events[-1], Finished)
+    assert events[-1].trace is not None
+    assert not events[-1].trace.strong
     assert events[-1].backend == "cheap"
     assert not two.strong.requests
     assert two.steps == [Step.KEPT]
@@ -104,6 +106,43 @@ async def test_a_question_that_looks_hard_goes_to_the_strong_model_at_once() -> 
     assert two.steps == [Step.SKIPPED]
 
 
+@pytest.mark.parametrize(("second", "strong"), [(0.4, True), (0.6, False)])
+async def test_a_question_that_explores_is_answered_by_either_at_random_and_says_what_was_known(
+    *, second: float, strong: bool
+) -> None:
+    rolls = iter((0.05, second))
+    two = Two(cheap(says=MADE_UP))
+    generate = Generate(
+        backends=Backends({"cheap": two.cheap, "strong": two.strong}), watch=two.steps.append, dice=lambda: next(rolls)
+    )
+    cascade = Cascade(backend="cheap", escalate_below=0.5, skip_above=0.01, explore=0.1)
+    request = Request(question="Why?", passages=(RIVER,), settings=Settings(backend="strong", cascade=cascade))
+    async with aclosing(generate(request)) as stream:
+        events = [event async for event in stream]
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert finished.trace is not None
+    assert (finished.trace.explored, finished.trace.strong) == (True, strong)
+    assert finished.trace.draft_support is not None
+    assert finished.trace.draft_support < 0.5
+    assert said(events) == ("The strong answer." if strong else "".join(MADE_UP))
+    assert calls(events) == ([("cheap", True), ("strong", False)] if strong else [("cheap", False)])
+    assert two.steps == [Step.DRAWN]
+
+
+async def test_without_a_cascade_there_is_no_trace_and_a_skipped_question_has_no_draft() -> None:
+    two = Two(cheap())
+    events = await two.ask(skip_above=0.01, question="Why?")
+    assert isinstance(events[-1], Finished)
+    assert events[-1].trace is not None
+    assert (events[-1].trace.draft_support, events[-1].trace.strong) == (None, True)
+    generate = Generate(backends=Backends({"strong": two.strong}))
+    async with aclosing(generate(Request(question="Why?"))) as stream:
+        (*_, last) = [event async for event in stream]
+    assert isinstance(last, Finished)
+    assert last.trace is None
+
+
 async def test_a_strong_model_that_fails_is_an_error_and_no_bad_draft_is_given_out() -> None:
     two = Two(cheap(says=MADE_UP), strong=FakeBackend(name="strong", raises=Unreachable("away")))
     with pytest.raises(Unreachable):
@@ -135,7 +174,7 @@ async def test_a_slow_draft_leaves_time_for_the_strong_model() -> None:
     assert answer == ModelCall(backend="strong", model="strong-model", usage=Usage(7, 2))
 
 
-@pytest.mark.parametrize("field", ["skip_above", "escalate_below"])
+@pytest.mark.parametrize("field", ["skip_above", "escalate_below", "explore"])
 def test_a_bar_out_of_range_names_its_field(field: str) -> None:
     with pytest.raises(Invalid) as caught:
         Cascade(**{field: 1.5})  # type: ignore[arg-type]  # wrong on purpose

@@ -289,6 +289,9 @@ async def test_a_cascade_of_the_settings_asks_the_cheap_backend_first() -> None:
     assert "".join(event.delta for event in events) == "An answer."
     calls = [(call.backend, call.model, call.draft) for call in events[-1].generated.calls]
     assert calls == [("cheap", "cheap-model", True), ("strong", "strong-model", False)]
+    trace = events[-1].generated.cascade
+    assert (trace.strong, trace.explored, trace.draft_support) == (True, False, 0.0)
+    assert 0 < trace.difficulty < 1
 
 
 async def test_a_model_that_rewrote_a_follow_up_is_told_with_its_usage() -> None:

@@ -68,7 +68,7 @@ UPSTREAM_RETRIES: Final = CounterName(
 )
 CASCADES: Final = CounterName(
     "anabranch_generation_cascades_total",
-    "Answers that a cheaper model might have written: kept, escalated, failed or skipped.",
+    "Answers that a cheaper model might have written: kept, escalated, drawn, failed or skipped.",
     ("outcome",),
 )
 PROMPTS: Final = GaugeName("anabranch_generation_prompts", "Versions of prompts known to this replica.")

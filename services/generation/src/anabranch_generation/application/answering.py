@@ -7,10 +7,11 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from random import random
 from time import monotonic
 
 from anabranch_faults import Fault, Overloaded
-from anabranch_generation.application.cascading import Draft, Step, is_hard, judged
+from anabranch_generation.application.cascading import Draft, Step, chosen, judged, planned
 from anabranch_generation.application.ports import Backend, Backends
 from anabranch_generation.application.prompts import PromptTable
 from anabranch_generation.domain import (
@@ -21,6 +22,7 @@ from anabranch_generation.domain import (
     FinishReason,
     ModelCall,
     Request,
+    Trace,
     Usage,
     estimate_tokens,
 )
@@ -46,13 +48,14 @@ def _unwatched(step: Step) -> None:
 class Generate:
     """Streams an answer from the backend that the request names, within the limits.
 
-    `watch` is told how each cascade went.
+    `watch` is told how each cascade went; `dice` draws what is left to chance, from 0 to 1.
     """
 
     backends: Backends
     limits: Limits = field(default_factory=Limits)
     prompts: PromptTable = field(default_factory=PromptTable)
     watch: Callable[[Step], None] = _unwatched
+    dice: Callable[[], float] = random
     running: int = 0
 
     async def __call__(self, request: Request, *, within: timedelta | None = None) -> AsyncGenerator[Event, None]:
@@ -75,16 +78,20 @@ class Generate:
             budget = min(self.limits.time, within) if within is not None else self.limits.time
             until = begun + budget.total_seconds()
             spent: tuple[ModelCall, ...] = ()
+            trace: Trace | None = None
             if cheap is not None and request.settings.cascade is not None:
-                draft = await self._draft(request, request.settings.cascade, cheap, begun=begun, until=until)
-                if draft is not None and draft.good:
-                    for event in draft.released(timedelta(seconds=monotonic() - begun)):
+                draft, trace = await self._draft(request, request.settings.cascade, cheap, begun=begun, until=until)
+                if draft is not None and not trace.strong:
+                    for event in draft.released(timedelta(seconds=monotonic() - begun), trace):
                         yield event
                     return
                 spent = draft.calls if draft is not None else ()
             async with aclosing(self._events(backend, settled, begun=begun, until=until)) as events:
                 async for event in events:
-                    yield replace(event, calls=(*spent, *event.calls)) if isinstance(event, Finished) else event
+                    if isinstance(event, Finished):
+                        yield replace(event, calls=(*spent, *event.calls), trace=trace)
+                    else:
+                        yield event
         finally:
             self.running -= 1
 
@@ -102,23 +109,26 @@ class Generate:
 
     async def _draft(
         self, request: Request, cascade: Cascade, cheap: Backend, *, begun: float, until: float
-    ) -> Draft | None:
-        """The cheap model's answer, whole and judged: none of it is given out before. None: there is none."""
-        if is_hard(request, cascade):
+    ) -> tuple[Draft | None, Trace]:
+        """The cheap model's answer, whole and judged, and what is made of it: none of it is given out before."""
+        plan = planned(request, cascade, self.dice)
+        undrafted = Trace(difficulty=plan.difficulty)
+        if plan.skip:
             self.watch(Step.SKIPPED)
-            return None
+            return None, undrafted
         settings = replace(request.settings, backend=cascade.backend, model=cascade.model, adapter="", cascade=None)
-        asked = self._settled(replace(request, settings=settings), cheap)
         most = begun + (until - begun) * DRAFT_SHARE
         try:
+            asked = self._settled(replace(request, settings=settings), cheap)
             async with aclosing(self._events(cheap, asked, begun=begun, until=most)) as events:
                 written = [event async for event in events]
         except Fault:
             self.watch(Step.FAILED)
-            return None
-        draft = judged(written, request.passages, escalate_below=cascade.escalate_below)
-        self.watch(Step.KEPT if draft.good else Step.ESCALATED)
-        return draft
+            return None, undrafted
+        draft = judged(written, request.passages)
+        step, trace = chosen(plan, cascade, draft, self.dice)
+        self.watch(step)
+        return draft, trace
 
     @staticmethod
     async def _events(backend: Backend, request: Request, *, begun: float, until: float) -> AsyncGenerator[Event, None]:

@@ -122,17 +122,19 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cascade:
-    """A cheap model is asked first. Raises Invalid with the field at fault."""
+    """A cheap model is asked first; `explore` is the share whose model is drawn. Raises Invalid with the field."""
 
     backend: str = ""
     model: str = ""
     skip_above: float = 0.0
     escalate_below: float = 0.0
+    explore: float = 0.0
 
     def __post_init__(self) -> None:
         """Checks every range."""
         _within("cascade.skip_above", self.skip_above, 1)
         _within("cascade.escalate_below", self.escalate_below, 1)
+        _within("cascade.explore", self.explore, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,6 +259,19 @@ class ModelCall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """What was known when a cascade chose, and what it chose. `draft_support` is None where nothing was drafted.
+
+    `explored`: each model had the same chance.
+    """
+
+    difficulty: float
+    draft_support: float | None = None
+    strong: bool = True
+    explored: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
     """The end of an answer. `time_to_first_token` is None when there was none.
 
@@ -273,6 +288,7 @@ class Finished:
     asked: bool = True
     prompt_version: str = ""
     calls: tuple[ModelCall, ...] = ()
+    trace: Trace | None = None
 
 
 Event: TypeAlias = Delta | Citation | Finished

@@ -26,6 +26,7 @@ from anabranch_generation.domain import (
     Role,
     Sentence,
     Settings,
+    Trace,
     Turn,
 )
 
@@ -106,6 +107,7 @@ def _cascade(message: pb.Cascade) -> Cascade:
         model=message.model,
         skip_above=message.skip_above,
         escalate_below=message.escalate_below,
+        explore=message.explore,
     )
 
 
@@ -155,6 +157,8 @@ def _generated(finished: Finished) -> pb.Generated:
         prompt_version=finished.prompt_version,
         calls=[call_of(call) for call in finished.calls],
     )
+    if finished.trace is not None:
+        message.cascade.CopyFrom(_trace(finished.trace))
     if finished.time_to_first_token is not None:
         message.time_to_first_token.FromTimedelta(finished.time_to_first_token)
     return message
@@ -164,3 +168,12 @@ def call_of(call: ModelCall) -> pb.ModelCall:
     """A call of a model."""
     usage = pb.Usage(prompt_tokens=call.usage.prompt_tokens, completion_tokens=call.usage.completion_tokens)
     return pb.ModelCall(backend=call.backend, model=call.model, usage=usage, draft=call.draft)
+
+
+def _trace(trace: Trace) -> pb.CascadeTrace:
+    return pb.CascadeTrace(
+        difficulty=trace.difficulty,
+        draft_support=trace.draft_support,
+        strong=trace.strong,
+        explored=trace.explored,
+    )
