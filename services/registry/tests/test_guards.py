@@ -204,7 +204,7 @@ async def test_every_fault_of_a_policy_is_named_at_once() -> None:
         "rules[5].options.patterns[1]: '(?=x)'",
         "rules[6].options.patterns: is missing",
         "rules[7].options.characters: 'many' is no integer",
-        "rules[7].options.words: there is no such option; there are characters, tokens",
+        "rules[7].options.words: there is no such option; there are characters",
         "rules[8].disabled: takes off nothing",
         "allow[0]: allows nothing",
         "allow[1].check: there is no check 'nothing'",
