@@ -199,6 +199,20 @@ def static(puts: Sequence[Put], vectors: dict[str, NDArray[np.float32]], thresho
     return tally
 
 
+def ideal(puts: Sequence[Put]) -> Tally:
+    """One stream through a cache that knows what every question truly asks."""
+    tally, kept, names = Tally(), set(), set()
+    for put in puts:
+        if (name := normalised(put.text)) in names:
+            tally.verbatim += 1
+        elif put.truth in kept:
+            tally.hits += 1
+        else:
+            names.add(name)
+        kept.add(put.truth)
+    return tally
+
+
 def summary(tallies: Sequence[Tally], questions: int, bound: float) -> dict[str, Any]:
     """Over all streams."""
     hits, wrong = sum(each.hits for each in tallies), sum(each.wrong for each in tallies)
@@ -245,6 +259,8 @@ def main() -> None:
         "streams": len(streams),
         "questions": questions,
         "noise": options.noise,
+        "near_share": options.near_share,
+        "ideal": summary([ideal(puts) for puts in streams], questions, 0.0),
         "bounds": {},
     }
     for bound in options.bounds:

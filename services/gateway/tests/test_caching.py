@@ -5,7 +5,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -22,8 +22,10 @@ from anabranch_bus import BusSettings, KafkaBus, MemoryBus
 from anabranch_bus.events import Event
 from anabranch_faults import Invalid
 from anabranch_gateway.adapters.caching import CacheFigures, answer_cache, cited_by, packaged_verifier, sources_of
+from anabranch_gateway.application.ask.course import Course
+from anabranch_gateway.application.ask.reusing import Reusing, metered_as
 from anabranch_gateway.application.caching import AnswerCache, CacheQuestion, Outcome
-from anabranch_gateway.domain.answers import Citation, FinishReason, Passage
+from anabranch_gateway.domain.answers import Citation, FinishReason, Found, Generated, Passage, Usage
 from anabranch_gateway.domain.caching.agreement import agrees
 from anabranch_gateway.domain.caching.bound import Reliability, Trust, Watch
 from anabranch_gateway.domain.caching.features import FEATURES, DocumentKey, features
@@ -31,6 +33,11 @@ from anabranch_gateway.domain.caching.fitness import Unfit, normalised, unfit_an
 from anabranch_gateway.domain.caching.shelf import Shelf
 from anabranch_gateway.domain.caching.verifier import verifier_from
 from anabranch_gateway.domain.caching.wording import alike, unmatched, worded
+from anabranch_gateway.domain.costs import ModelCall, Purpose
+from anabranch_gateway.domain.guards import GuardResult
+from anabranch_gateway.domain.keys import Caller
+from anabranch_gateway.domain.questions import Question, Role, Turn
+from anabranch_gateway.domain.routing import Choice, GenerationSettings, RetrievalSettings, UnitKind, Variant
 from anabranch_gateway.entrypoints import changes
 from anabranch_gateway.testing.caching import SOURCES, answer, cache, constant, question, source, vector
 from anabranch_testkit import poll_until
@@ -644,3 +651,106 @@ class TestAdapters:
         store.clear("prompt")
         CacheFigures().compared(probe=True, agreed=False)
         CacheFigures().tightened(share=0.5)
+
+
+def course(text: str, **more: Any) -> Course:
+    variant = Variant(variant_id="v-1", retrieval=RetrievalSettings(None), generation=GenerationSettings(None))
+    passages = [
+        Passage(retrieval.Passage(document=DocumentRef(document_id="d", version=1), chunk_id="c1", text="It is blue."))
+    ]
+    made = Course(
+        answer_id=more.pop("answer_id", "a-1"),
+        caller=Caller(tenant="acme", key_id="k-1", labels=frozenset()),
+        question=Question(corpus="handbook", question=text, **more),
+        labels=(),
+        choice=Choice(variant=variant, scope="*", revision=1, unit=UnitKind.ANSWER),
+        began=0.0,
+        clock=lambda: 1.0,
+    )
+    made.asked = made.query = text
+    made.found = Found(
+        passages=passages,
+        index_generation=1,
+        embedding_version="e-1",
+        embed_time=timedelta(),
+        search_time=timedelta(),
+        query_vector=vector(127),
+    )
+    made.shown = passages
+    return made
+
+
+def written(made: Course, text: str) -> Course:
+    made.draft.append(text)
+    made.show(text)
+    made.citations = [Citation(generation.Citation(chunk_id="c1", text=text))]
+    made.generated = Generated(
+        reason=FinishReason.STOP,
+        usage=Usage(prompt_tokens=9, completion_tokens=3),
+        abstained=False,
+        backend="openai",
+        model="m",
+        calls=(ModelCall(backend="openai", model="m", usage=Usage(prompt_tokens=9), purpose=Purpose.ANSWER),),
+    )
+    return made
+
+
+class TestReusing:
+    def reusing(self, **more: Any) -> Reusing:
+        return Reusing(cache=cache(**more)[0], sources=sources_of, cited=cited_by)
+
+    async def test_a_course_is_finished_with_an_answer_given_before_and_without_a_call(self) -> None:
+        reusing = self.reusing()
+        first = course("Which colour is it?")
+        looked = await reusing.look(first)
+        assert looked.answer is None
+        await reusing.keep(written(first, "It is blue."), looked)
+        for text, outcome in (("which colour is it", Outcome.NORMALISED), ("It is which colour?", Outcome.SEMANTIC)):
+            second = course(text, answer_id="a-2")
+            again = await reusing.look(second)
+            assert again.outcome is outcome
+            assert again.answer is not None
+            assert again.answer.answer_id == "a-1"
+            assert reusing.take(second, again.answer) == "It is blue."
+            finished = second.finished()
+            assert (second.text, finished.reason, finished.usage) == ("It is blue.", FinishReason.STOP, Usage())
+            assert list(finished.citations) == first.citations
+            assert second.calls == []
+
+    async def test_what_was_checked_and_found_or_changed_is_not_kept(self) -> None:
+        def flagged(made: Course) -> None:
+            made.guards.append(cast("GuardResult", object()))
+
+        def blocked(made: Course) -> None:
+            made.blocked = "No."
+
+        def cut(made: Course) -> None:
+            made.draft.append(" More.")
+
+        for spoil in (flagged, blocked, cut):
+            reusing = self.reusing()
+            made = course("Which colour is it?")
+            looked = await reusing.look(made)
+            spoil(written(made, "It is blue."))
+            await reusing.keep(made, looked)
+            assert (await reusing.look(course("Which colour is it?"))).answer is None
+
+    async def test_questions_that_are_nobody_elses_are_not_looked_up(self) -> None:
+        reusing = self.reusing()
+        redacted = course("Which colour is it?")
+        redacted.asked = "Which is it?"
+        follow_up = course("Which colour is it?")
+        follow_up.history = [Turn(role=Role.USER, text="Hello")]
+        explored = course("Which colour is it?")
+        explored.ranks_randomised = True
+        for made in (redacted, follow_up, explored, course("Which colour is it?", fresh=True)):
+            assert (await reusing.look(made)).outcome is Outcome.UNFIT
+
+    async def test_an_answer_made_to_check_the_cache_is_metered_as_a_probe(self) -> None:
+        reusing = self.reusing(random=lambda: 0.0)
+        first = course("Which colour is it?")
+        await reusing.keep(written(first, "It is blue."), await reusing.look(first))
+        assert [call.purpose for call in metered_as(first.calls, None)] == [Purpose.ANSWER]
+        probe = await reusing.look(course("It is which colour?"))
+        assert probe.probing
+        assert [call.purpose for call in metered_as(first.calls, probe)] == [Purpose.PROBE]

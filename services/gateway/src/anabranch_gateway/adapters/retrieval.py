@@ -18,9 +18,13 @@ from anabranch_gateway.domain.routing import RetrievalSettings
 class GrpcRetriever:
     """RetrievalService as the Retriever port. Settings and passages are the contract's own messages."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        """Takes a channel of `anabranch_rpc.connect`, which passes deadline and cancellation on."""
+    def __init__(self, channel: grpc.aio.Channel, *, query_vectors: bool = False) -> None:
+        """Takes a channel of `anabranch_rpc.connect`, which passes deadline and cancellation on.
+
+        `query_vectors` asks for the vector of every query.
+        """
         self._stub = RetrievalServiceStub(channel)
+        self._query_vectors = query_vectors
 
     async def retrieve(
         self,
@@ -43,6 +47,7 @@ class GrpcRetriever:
             filters=filters,
             acl=acl,
             with_features=with_features,
+            with_query_vector=self._query_vectors,
         )
         if limit is not None:
             request.settings.top_k = limit
@@ -60,6 +65,7 @@ class GrpcRetriever:
             search_time=reply.search_time.ToTimedelta(),
             reranker_version=reply.reranker_version,
             feature_set=reply.feature_set,
+            query_vector=reply.query_vector,
         )
 
     async def corpora(self, tenant: str) -> Sequence[Corpus]:

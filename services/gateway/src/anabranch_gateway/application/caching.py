@@ -57,7 +57,7 @@ class CacheQuestion:
     acl: Sequence[str] = ()
     filters: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, object] = field(default_factory=dict)
-    response_schema: Mapping[str, object] = field(default_factory=dict)
+    response_schema: Mapping[str, object] | None = None
     prompt_version: str = ""
     policy_version: str = ""
     embedding_version: str = ""

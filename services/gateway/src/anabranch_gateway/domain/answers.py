@@ -49,6 +49,8 @@ class Found:
     # The reranker that was in fact applied, and the feature set of the passages' features; empty: none.
     reranker_version: str = ""
     feature_set: str = ""
+    # Unit vector of the query, int8, where it was asked for.
+    query_vector: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

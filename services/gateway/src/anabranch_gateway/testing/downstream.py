@@ -121,6 +121,7 @@ class FakeRetrieval(retrieval_grpc.RetrievalServiceServicer):
             passages=found[: request.settings.top_k],
             index_generation=7,
             embedding_version="e-1",
+            query_vector=bytes([127, 0, 0, 0]) if request.with_query_vector else b"",
             reranker_version=request.settings.reranker_version,
         )
         for rank, each in enumerate(reply.passages, start=1):

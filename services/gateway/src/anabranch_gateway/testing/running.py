@@ -80,6 +80,7 @@ async def running(
             "ingestion": downstream.address,
             "feedback": downstream.address,
             "exploration": 0.0,  # what tests expect is in retrieval's order
+            "cache_entries": 0,  # and is made anew for each
             "key_memory": timedelta(milliseconds=50),
         }
         chosen = Settings(**{**usual, **settings})
