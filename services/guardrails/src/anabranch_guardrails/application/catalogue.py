@@ -13,8 +13,10 @@ from anabranch_guardrails.domain import Stage, Verdict
 from anabranch_guardrails.domain.known import CHECKS
 from anabranch_guardrails.domain.policies import FailureMode, Policy, Rule
 
-__all__ = ["Catalogue", "Kind", "Plan", "Step"]
+__all__ = ["WINDOW", "Catalogue", "Kind", "Plan", "Step"]
 
+WINDOW: Final = 16_384
+"""Code points that a check sees at once; a longer text is seen in windows, each within the rule's time."""
 _HERE: Final = timedelta(milliseconds=50)
 _ELSEWHERE: Final = timedelta(seconds=2)
 _ORDER: Final = {name: place for place, name in enumerate(CHECKS)}
@@ -27,7 +29,7 @@ class Kind:
 
     `whole`: a text cannot be looked at in windows, nor an answer before it is complete; where it is `spanned` too,
     each place that it finds is sure as soon as it is there. `asked`: what it finds in a passage depends on what the
-    person asked.
+    person asked. `window`: code points seen at once.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Kind:
     whole: bool = False
     spanned: bool = False
     asked: bool = False
+    window: int = WINDOW
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,15 +87,16 @@ class Catalogue:
         return self._anonymiser(kinds)
 
     def plan(self, policy: Policy) -> Plan:
-        """`policy` with its checks made. Raises Invalid with the first fault of `faults`."""
-        steps, faults = self._steps(policy)
-        if faults:
-            raise Invalid("; ".join(str(fault) for fault in faults))
-        return Plan(policy=policy, steps=steps)
-
-    def faults(self, policy: Policy) -> list[Invalid]:
-        """Everything that keeps `policy` from running here."""
-        return self._steps(policy)[1]
+        """`policy` with its checks made. Raises Invalid for what it asks for and is not here."""
+        steps: dict[Stage, list[Step]] = {}
+        for place, rule in enumerate(policy.rules):
+            try:
+                steps.setdefault(rule.stage, []).append(self.step(rule))
+            except Invalid as fault:
+                raise Invalid(fault.problem, field=f"rules[{place}].{fault.field}", reason=fault.reason) from fault
+        if policy.anonymise:
+            self.anonymiser(policy.anonymise)
+        return Plan(policy=policy, steps={stage: tuple(sorted(found, key=_order)) for stage, found in steps.items()})
 
     def only(self, plan: Plan, names: Sequence[str], *, stage: Stage) -> Plan:
         """The plan of `stage` with these checks alone; one that the policy has no rule for flags at its threshold."""
@@ -107,26 +111,8 @@ class Catalogue:
         ]
         return self.plan(replace(plan.policy, rules=tuple(rules)))
 
-    def _steps(self, policy: Policy) -> tuple[dict[Stage, tuple[Step, ...]], list[Invalid]]:
-        steps: dict[Stage, list[Step]] = {}
-        faults: list[Invalid] = []
-        for place, rule in enumerate(policy.rules):
-            try:
-                step = self._step(rule)
-            except Invalid as fault:
-                field = f"rules[{place}].{fault.field or 'check'}"
-                faults.append(Invalid(fault.problem, field=field, reason=fault.reason))
-            else:
-                steps.setdefault(rule.stage, []).append(step)
-        if policy.anonymise:
-            try:
-                self.anonymiser(policy.anonymise)
-            except Invalid as fault:
-                faults.append(Invalid(fault.problem, field="anonymise", reason=fault.reason))
-        ordered = {stage: tuple(sorted(found, key=_order)) for stage, found in steps.items()}
-        return ordered, faults
-
-    def _step(self, rule: Rule) -> Step:
+    def step(self, rule: Rule) -> Step:
+        """The rule with its check made. Raises Invalid."""
         kind = self._kinds.get(rule.check)
         if kind is None:
             known = ", ".join(self._kinds)

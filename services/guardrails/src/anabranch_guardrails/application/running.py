@@ -17,10 +17,8 @@ from anabranch_guardrails.application.workers import Look, Looked, Workers
 from anabranch_guardrails.domain import Finding, Span, Status, Subject, Verdict
 from anabranch_guardrails.domain.policies import Allow, Result, failed, judge, skipped
 
-__all__ = ["WINDOW", "Runner"]
+__all__ = ["Runner"]
 
-WINDOW: Final = 16_384
-"""Code points that a check sees at once; a longer text is seen in windows, each within the rule's time."""
 _OVERLAP: Final = 512
 _REMOTE_AT_ONCE: Final = 16
 
@@ -137,22 +135,22 @@ def _look(step: Step, subject: Subject, judging: _Judging, *, short: bool) -> Lo
     stops: Callable[[Looked], bool] = (lambda looked: _blocks(judging(looked))) if short else (lambda _: False)
     return Look(
         name=step.rule.check,
-        parts=_parts(check, subject, whole=step.kind.whole),
+        parts=_parts(check, subject, len(subject.text) if step.kind.whole else step.kind.window),
         limit=step.timeout,
         always=step.rule.shadow or not short,
         stops=stops,
     )
 
 
-def _parts(check: Check, subject: Subject, *, whole: bool) -> list[Callable[[], Finding]]:
-    if whole or len(subject.text) <= WINDOW:
+def _parts(check: Check, subject: Subject, window: int) -> list[Callable[[], Finding]]:
+    if len(subject.text) <= window:
         return [partial(check.look, subject)]
-    starts = range(0, len(subject.text) - _OVERLAP, WINDOW - _OVERLAP)
-    return [partial(_windowed, check, subject, start) for start in starts]
+    starts = range(0, len(subject.text) - _OVERLAP, window - _OVERLAP)
+    return [partial(_windowed, check, subject, start, start + window) for start in starts]
 
 
-def _windowed(check: Check, subject: Subject, start: int) -> Finding:
-    finding = check.look(replace(subject, text=subject.text[start : start + WINDOW], key=""))
+def _windowed(check: Check, subject: Subject, start: int, end: int) -> Finding:
+    finding = check.look(replace(subject, text=subject.text[start:end], key=""))
     return replace(
         finding,
         spans=tuple(replace(span, start=span.start + start, end=span.end + start) for span in finding.spans),

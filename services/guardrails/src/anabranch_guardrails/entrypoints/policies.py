@@ -35,15 +35,15 @@ def plan_of(message: pb.GuardPolicy, catalogue: Catalogue) -> Plan:
     faults: list[Invalid] = []
     rules = []
     for place, each in enumerate(message.rules):
-        if not each.disabled:
-            rule = _kept(faults, f"rules[{place}]", partial(_rule, each))
-            if rule is not None:
-                rules.append(rule)
-    allow = []
-    for place, entry in enumerate(message.allow):
-        allowed = _kept(faults, f"allow[{place}]", partial(_allow, entry))
-        if allowed is not None:
-            allow.append(allowed)
+        path = f"rules[{place}]"
+        if each.disabled or (rule := _kept(faults, path, partial(_rule, each))) is None:
+            continue
+        if _kept(faults, path, partial(catalogue.step, rule)) is not None:
+            rules.append(rule)
+    allow = [_kept(faults, f"allow[{place}]", partial(_allow, entry)) for place, entry in enumerate(message.allow)]
+    kinds = frozenset(message.anonymise)
+    if kinds:
+        _kept(faults, "anonymise", lambda: catalogue.anonymiser(kinds))
     policy = _kept(
         faults,
         "",
@@ -51,16 +51,14 @@ def plan_of(message: pb.GuardPolicy, catalogue: Catalogue) -> Plan:
             version=message.policy_version,
             name=message.name,
             rules=tuple(rules),
-            allow=tuple(allow),
-            anonymise=frozenset(message.anonymise),
+            allow=tuple(entry for entry in allow if entry is not None),
+            anonymise=kinds,
             mark_passages=message.mark_passages,
             canary=message.canary,
             hold_back=message.hold_back.ToTimedelta() if message.HasField("hold_back") else HOLD_BACK,
             message=message.blocked_message or MESSAGE,
         ),
     )
-    if policy is not None:
-        faults += catalogue.faults(policy)
     if faults or policy is None:
         raise Invalid("; ".join(str(fault) for fault in faults[:_MOST_FAULTS]), reason="NOT_A_POLICY")
     return catalogue.plan(policy)
@@ -82,7 +80,8 @@ def message_from_yaml(text: str) -> pb.GuardPolicy:
         raise Invalid(f"is not YAML: {' '.join(str(error).split())[:300]}", field="yaml", reason="NOT_YAML") from error
     if not isinstance(content, dict):
         raise Invalid("is no mapping of settings", field="yaml", reason="NOT_A_POLICY")
-    for rule in content.get("rules") or ():
+    rules = content.get("rules")
+    for rule in rules if isinstance(rules, list) else ():
         if isinstance(rule, dict):
             _lengthened(rule)
     try:

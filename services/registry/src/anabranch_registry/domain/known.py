@@ -15,23 +15,34 @@ __all__ = ["CHECKS", "Known"]
 Known = Mapping[str, Mapping[str, object]]
 
 CHECKS: Final[Known] = {
-    "length": {"stages": ("input",), "options": {"characters": "integer", "tokens": "integer"}},
-    "normalisation": {"stages": ("input",), "options": {}},
-    "canary": {"stages": ("output",), "options": {}},
-    "patterns": {"stages": ("input", "context", "output", "ingestion"), "options": {"patterns": "patterns"}},
+    "length": {
+        "stages": ("input",),
+        "options": {
+            "characters": "integer",
+            "tokens": "integer",
+            "micros": "integer",
+            "micros_per_1000_tokens": "number",
+        },
+    },
+    "normalisation": {"stages": ("input", "context", "ingestion"), "options": {}},
+    "canary": {"stages": ("output",), "options": {"words": "strings"}},
+    "patterns": {
+        "stages": ("input", "context", "output", "ingestion"),
+        "options": {"patterns": "patterns", "case_sensitive": "boolean"},
+    },
     "schema": {"stages": ("output",), "options": {"schema": "object"}},
     "citations": {"stages": ("output",), "options": {}},
-    "markup": {"stages": ("output",), "options": {"hosts": "strings"}},
+    "markup": {"stages": ("output",), "options": {"hosts": "strings", "links": "boolean"}},
     "secrets": {"stages": ("input", "context", "output", "ingestion"), "options": {"kinds": "strings"}},
     "pii": {"stages": ("input", "context", "output"), "options": {"kinds": "strings"}},
-    "language": {"stages": ("input",), "options": {"languages": "strings"}},
+    "language": {"stages": ("input",), "options": {"languages": "strings", "fewest_letters": "integer"}},
     "injection": {"stages": ("input", "context", "ingestion"), "options": {}},
     "extraction": {"stages": ("input",), "options": {}},
     "toxicity": {"stages": ("input", "context", "output"), "options": {}},
     "topics": {"stages": ("input",), "options": {"allowed": "examples", "denied": "examples"}},
-    "intent": {"stages": ("input",), "options": {"supported": "examples"}},
+    "intent": {"stages": ("input",), "options": {"supported": "examples", "unsupported": "examples"}},
     "relevance": {"stages": ("output",), "options": {}},
     "groundedness": {"stages": ("output",), "options": {}},
-    "moderation": {"stages": ("input", "output"), "options": {"categories": "strings"}},
+    "moderation": {"stages": ("input", "output"), "options": {}},
 }
 """In the order they run: cheap first, and what is asked elsewhere last."""
