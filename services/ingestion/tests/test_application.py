@@ -15,6 +15,7 @@ from anabranch_ingestion.adapters.store.documents import SqlDocuments, SqlLedger
 from anabranch_ingestion.application.answers import LookAfter
 from anabranch_ingestion.application.bodies import Limits, ReadBodies
 from anabranch_ingestion.application.changes import IngestChanges
+from anabranch_ingestion.application.ports import Finding
 from anabranch_ingestion.domain.documents import BodyKind, Change, DocumentKey, Sent, State, Status
 from anabranch_ingestion.testing import InPlaceReader
 from anabranch_store import Database
@@ -31,6 +32,8 @@ class Heard:
         self.parks: list[Change] = []
         self.late: list[int] = []
         self.failures: list[BaseException] = []
+        self.findings: list[Finding] = []
+        self.unlooked: list[bool] = []
 
     def answered(self, status: Status) -> None:
         self.statuses.append(status)
@@ -40,6 +43,12 @@ class Heard:
 
     def overdue(self, count: int, oldest: Sequence[Sent]) -> None:
         self.late.append(count)
+
+    def flagged(self, change: Change, finding: Finding) -> None:
+        self.findings.append(finding)
+
+    def unchecked(self, change: Change, error: BaseException, *, taken: bool) -> None:
+        self.unlooked.append(taken)
 
     def failed(self, change: Change, error: BaseException) -> None:
         self.failures.append(error)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from anabranch.ingestion.v1.ingestion_service_pb2_grpc import add_IngestionServiceServicer_to_server
 from anabranch_bus import Bus
 from anabranch_faults import Transient
+from anabranch_ingestion.adapters.guardrails import GrpcGuards
 from anabranch_ingestion.adapters.isolation.pool import PoolLimits, WorkerPool
 from anabranch_ingestion.adapters.parsing.reading import ReadLimits
 from anabranch_ingestion.adapters.reader import IsolatedReader
@@ -20,13 +21,14 @@ from anabranch_ingestion.adapters.tokens import MiniLmTokens
 from anabranch_ingestion.application.answers import LookAfter, RecordDead, RecordIndexed
 from anabranch_ingestion.application.bodies import Limits, ReadBodies
 from anabranch_ingestion.application.changes import IngestChanges
+from anabranch_ingestion.application.checking import CheckDocuments
 from anabranch_ingestion.application.ports import Reader
 from anabranch_ingestion.domain.chunking import Window
 from anabranch_ingestion.entrypoints import kafka, rpc
 from anabranch_ingestion.settings import Settings
 from anabranch_observability import get_logger
 from anabranch_observability.names import ingestion as names
-from anabranch_rpc import Servicer
+from anabranch_rpc import Servicer, connect
 from anabranch_runtime import Service
 from anabranch_store import Database, OutboxRelay
 
@@ -57,6 +59,16 @@ def build(settings: Settings, *, bus: Bus, reader: Reader | None = None) -> Serv
         window,
         told=telemetry.worker,
     )
+    channel = connect(settings.guardrails) if settings.guardrails else None
+    check: CheckDocuments | None = None
+    if channel is not None:
+        guards = GrpcGuards(channel, patience=settings.guards_patience)
+        check = CheckDocuments(guards=guards, log=telemetry, open=settings.guards_on_failure == "open")
+
+    async def disconnect() -> None:
+        if channel is not None:
+            await channel.close()
+
     ingest = IngestChanges(
         documents=documents,
         bodies=ReadBodies(
@@ -69,6 +81,7 @@ def build(settings: Settings, *, bus: Bus, reader: Reader | None = None) -> Serv
                 slow_at_once=settings.workers + settings.spare_workers,
                 overdue=settings.overdue_after,
             ),
+            check=check,
         ),
         clock=_now,
         log=telemetry,
@@ -101,7 +114,7 @@ def build(settings: Settings, *, bus: Bus, reader: Reader | None = None) -> Serv
             _every(_FORGET, upkeep.forget),
         ],
         ready=[pool.ready] if own_reader else [],
-        closing=[database.close, watching.close, pool.close, ingest.close],
+        closing=[database.close, watching.close, pool.close, disconnect, ingest.close],
     )
 
 

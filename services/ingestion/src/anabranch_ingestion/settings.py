@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
@@ -57,6 +57,17 @@ class Settings(ServiceSettings):
         default=timedelta(days=31),
         ge=timedelta(days=8),
         description="how long events and old statuses are remembered; more than the topics' retention",
+    )
+    guardrails: str = Field(
+        default="", description="guardrails: host:port or unix:/path, several with commas; empty: nothing is checked"
+    )
+    guards_on_failure: Literal["closed", "open"] = Field(
+        default="closed", description="while guardrails are away: closed lets documents wait, open takes them unchecked"
+    )
+    guards_patience: timedelta = Field(
+        default=timedelta(seconds=10),
+        gt=timedelta(),
+        description="a check that takes longer counts as guardrails being away",
     )
     max_records: int = Field(default=64, ge=1, le=1000, description="most records of a batch")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from anabranch_ingestion.application.ports import Finding
 from anabranch_ingestion.domain.documents import Change, Sent, State, Status
 from anabranch_observability import counter, gauge, get_logger
 from anabranch_observability.names import ingestion as names
@@ -47,6 +48,29 @@ class Telemetry:
                 count=count,
                 oldest=[f"{sent.key} version {sent.version} since {sent.sent_at.isoformat()}" for sent in oldest],
             )
+
+    def flagged(self, change: Change, finding: Finding) -> None:
+        """Something was found that does not keep it out."""
+        counter(names.FLAGGED).labels(check=finding.check).inc()
+        log.info(
+            names.Log.DOCUMENT_FLAGGED,
+            document=str(change.key),
+            caused_by=change.event_id,
+            check=finding.check,
+            problem=finding.reason,
+        )
+
+    def unchecked(self, change: Change, error: BaseException, *, taken: bool) -> None:
+        """Guardrails were away."""
+        then = "open" if taken else "closed"
+        counter(names.UNCHECKED).labels(then=then).inc()
+        log.warning(
+            names.Log.DOCUMENT_UNCHECKED,
+            document=str(change.key),
+            caused_by=change.event_id,
+            then=then,
+            problem=str(error),
+        )
 
     def failed(self, change: Change, error: BaseException) -> None:
         """A parked change is left for another try."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from anabranch_faults import Overloaded, Transient
+from anabranch_ingestion.application.checking import CheckDocuments
 from anabranch_ingestion.application.ports import Body, Clock, Reader, Sources
 from anabranch_ingestion.domain import lifecycle
 from anabranch_ingestion.domain.documents import (
@@ -37,6 +38,8 @@ class Limits:
     # A batch that takes longer is cut short, and its rest read again.
     batch: timedelta = timedelta(seconds=15)
     overdue: timedelta = timedelta(minutes=10)
+    # What was put aside, and could not be finished because a part is away, is tried again after this.
+    outage: timedelta = timedelta(seconds=1)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,6 +66,8 @@ class ReadBodies:
     sources: Sources
     clock: Clock
     limits: Limits
+    # None: nothing is checked.
+    check: CheckDocuments | None = None
     _slow: int = field(default=0)
 
     async def all(self, checked: Sequence[Prepared], documents: Mapping[DocumentKey, Document]) -> list[Prepared]:
@@ -135,7 +140,10 @@ class ReadBodies:
                 change, content_sha256=prepared.content_sha256, readers=self.reader.version
             )
             if self.judge(document, prepared) is Verdict.TAKE:
-                prepared.parsed = await self.reader.read(body, title=change.title)
+                parsed = await self.reader.read(body, title=change.title)
+                if self.check is not None:
+                    await self.check(change, parsed)
+                prepared.parsed = parsed
         except Refused as refused:
             prepared.refused = refused
         except Transient as fault:

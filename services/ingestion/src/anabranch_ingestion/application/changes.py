@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from anabranch_faults import Transient
+from anabranch_faults import Overloaded, Transient, Unreachable
 from anabranch_ingestion.application.bodies import Prepared, ReadBodies
 from anabranch_ingestion.application.ports import (
     Clock,
@@ -200,7 +200,15 @@ class IngestChanges:
 
     async def _finish(self, task: asyncio.Task[Prepared], change: Change) -> None:
         try:
-            await self._conclude(await task)
+            one = await task
+            while isinstance(one.fault, Overloaded | Unreachable):
+                # An outage is no fault of the document: it waits here, and no attempt is counted.
+                self.log.failed(change, one.fault)
+                await asyncio.sleep(self.bodies.limits.outage.total_seconds())
+                known = await self.documents.look({change.key}, ())
+                document = known.documents.get(change.key, Document(key=change.key))
+                one = await self.bodies.one(replace(change, version=0), document)
+            await self._conclude(one)
         except asyncio.CancelledError:
             task.cancel()
             raise

@@ -49,6 +49,24 @@ class Sources(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What guardrails found first: in which text, by which check. `blocked`: it must not be indexed."""
+
+    place: int
+    check: str
+    reason: str
+    blocked: bool
+
+
+class Guards(Protocol):
+    """Guardrails, under the policy of the document's tenant and corpus. Raises Overloaded, Unreachable."""
+
+    async def look(self, key: DocumentKey, texts: Sequence[str], *, event_id: str) -> Finding | None:
+        """What is found in texts of a document; None: nothing. At most 200 of them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Parked:
     """A change that takes long, kept so that it survives the process that reads it."""
 
@@ -169,6 +187,12 @@ class Log(Protocol):
 
     def overdue(self, count: int, oldest: Sequence[Sent]) -> None:
         """Accepted documents that nobody answered in time; called with 0 as well."""
+
+    def flagged(self, change: Change, finding: Finding) -> None:
+        """Something was found in a document that may be indexed all the same."""
+
+    def unchecked(self, change: Change, error: BaseException, *, taken: bool) -> None:
+        """Guardrails were away; the document waits, or was taken all the same."""
 
     def failed(self, change: Change, error: BaseException) -> None:
         """A parked change could not be finished now."""

@@ -20,6 +20,7 @@ class Reason(Enum):
     URI_REFUSED = "URI_REFUSED"
     DEAD_LETTERED = "DEAD_LETTERED"
     ENCRYPTED = "ENCRYPTED"
+    QUARANTINED = "QUARANTINED"
 
 
 class Refused(Invalid):
