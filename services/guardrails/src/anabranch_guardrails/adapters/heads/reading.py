@@ -1,0 +1,166 @@
+"""A text read once for all heads: its layers, their sentences, and what each head makes of every part."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anabranch_guardrails.adapters.heads.grams import Grams, grams
+from anabranch_guardrails.adapters.heads.linear import Floats, Head, Rarities, Sums, head, model, rarities, sums
+from anabranch_guardrails.adapters.heads.windows import Windows, windows
+from anabranch_guardrails.adapters.normal import LOOKED_AT, Layer, Unfolded, unfold
+
+__all__ = ["Part", "Reader", "Reading", "logistic", "packaged", "passage_features", "prompt_features", "read"]
+
+BLOCK: Final = 3_000
+_STEP: Final = 2_000
+_KEPT: Final = LOOKED_AT
+"""Texts longer than this are not remembered."""
+_SURE: Final = 12.0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A layer as heads see it. `windows` are in places of its text; `scores` by head, one for each window."""
+
+    layer: Layer
+    windows: Windows
+    grams: Grams
+    sums: Mapping[str, Sums]
+    scores: Mapping[str, Floats]
+
+    def compact(self, places: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Compact places of places in the text; its length stands for the end."""
+        count = self.grams.characters.shape[1]
+        extended = np.append(self.grams.compact, count).astype(np.int32)
+        return extended[places]
+
+    def blocks(self, name: str) -> Floats:
+        """A head's scores of the text in blocks; a text of one block is a block."""
+        count = self.grams.characters.shape[1]
+        starts = np.arange(0, max(1, count - BLOCK + _STEP), _STEP, dtype=np.int32)
+        return self.sums[name].of(starts, np.minimum(starts + BLOCK, count))
+
+    def span(self, window: int) -> tuple[int, int]:
+        """Where in the text as it came a window stands."""
+        return self.layer.folded.span(int(self.windows.starts[window]), int(self.windows.ends[window]))
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All layers that hold any text."""
+
+    unfolded: Unfolded
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Heads, and what they share."""
+
+    heads: Mapping[str, Head]
+    rarity: Rarities
+
+    def part(self, layer: Layer) -> Part:
+        """One layer, which holds text."""
+        text = layer.folded.text
+        found, places = grams(text), windows(text)
+        running = sums(found, self.heads, self.rarity)
+        count = found.characters.shape[1]
+        compact = np.append(found.compact, count).astype(np.int32)
+        starts, ends = compact[places.starts], compact[places.ends]
+        scores = {name: one.of(starts, ends) for name, one in running.items()}
+        return Part(layer=layer, windows=places, grams=found, sums=running, scores=scores)
+
+    def read(self, text: str, *, limit: int = _KEPT) -> Reading:
+        """All of it."""
+        unfolded = unfold(text, limit=limit)
+        return Reading(
+            unfolded=unfolded,
+            parts=tuple(self.part(layer) for layer in unfolded.layers if layer.folded.text.strip()),
+        )
+
+
+def prompt_features(part: Part) -> Floats:
+    """What a person's text is judged by: the best block and window, how many windows there were to choose from."""
+    block, every = part.blocks("prompt"), part.scores["prompt"]
+    best = float(every.max())
+    return np.asarray(
+        [
+            float(block.max()),
+            best,
+            min(float(block.max()), best),
+            float(part.scores["passage"].max()),
+            float(part.scores["extraction"].max()),
+            math.log1p(part.windows.single),
+        ],
+        dtype=np.float32,
+    )
+
+
+def passage_features(part: Part, question: frozenset[int]) -> tuple[Floats, int]:
+    """What a passage is judged by, and the window that this is about.
+
+    How much it reads as an instruction, how much more than what stands around it, and how far it is from the question;
+    `question` holds the buckets of its words.
+    """
+    scores, places = part.scores["passage"], part.windows
+    window = int(scores.argmax())
+    best = float(scores[window])
+    singles = scores[: places.single]
+    apart = np.ones(places.single, dtype=bool)
+    apart[places.first[window] : places.last[window] + 1] = False
+    others = singles[apart]
+    usual = float(np.median(others)) if len(others) else -1.0
+    next_best = float(others.max()) if len(others) else -1.0
+    words = part.grams.words[0]
+    low, high = part.compact(np.asarray([places.starts[window], places.ends[window]], dtype=np.int32))
+    inside = (part.grams.word_places >= low) & (part.grams.word_places < high)
+    mine, rest = set(words[inside].tolist()), set(words[~inside].tolist())
+    near = len(mine & question) / len(mine) if mine and question else 0.0
+    alike = len(mine & rest) / len(mine) if mine and rest else 0.5
+    features = [
+        best,
+        float(part.scores["prompt"][window]),
+        float(part.scores["prompt"].max()),
+        best - usual,
+        best - next_best,
+        near * best,
+        near,
+        alike,
+        1.0 if question else 0.0,
+        math.log1p(places.single),
+    ]
+    return np.asarray(features, dtype=np.float32), window
+
+
+def logistic(features: Floats, stage: Mapping[str, object]) -> float:
+    """The calibrated score of features."""
+    weights = np.asarray(stage["weights"], dtype=np.float64)
+    odds = float(features.astype(np.float64) @ weights + float(stage["bias"]))  # type: ignore[arg-type]  # JSON numbers
+    return 1.0 / (1.0 + math.exp(-max(-_SURE, min(_SURE, odds))))
+
+
+@lru_cache(maxsize=1)
+def packaged() -> Reader:
+    """The heads that come with the package."""
+    stored = {**model("injection")["heads"], **model("extraction")["heads"], **model("toxicity")["heads"]}
+    return Reader(heads={name: head(one) for name, one in stored.items()}, rarity=rarities())
+
+
+@lru_cache(maxsize=16)
+def _remembered(text: str) -> Reading:
+    return packaged().read(text)
+
+
+def read(text: str, *, limit: int = _KEPT) -> Reading:
+    """By the heads that come with the package; several checks of one text read it once."""
+    if len(text) <= _KEPT:
+        return _remembered(text)
+    return packaged().read(text, limit=limit)

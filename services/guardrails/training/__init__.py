@@ -1,0 +1,1 @@
+"""Trains the heads of guardrails: `make guard-models`."""
