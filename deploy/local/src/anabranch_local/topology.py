@@ -25,7 +25,7 @@ from anabranch_local.supervisor import RUN_VARIABLE, Stage
 from anabranch_local.weaviate import WeaviateServer, weaviate_program
 
 Index = Literal["embedded", "weaviate"]
-SCALABLE = ("ingestion", "embedding", "retrieval", "generation")
+SCALABLE = ("ingestion", "embedding", "retrieval", "generation", "guardrails")
 """Services that may run as several processes. The gateway holds the public ports, the registry one small table."""
 _BACK = (
     "registry",
@@ -33,13 +33,15 @@ _BACK = (
     "ingestion",
     "retrieval",
     "generation",
+    "guardrails",
     "feedback",
     "evaluation",
     "training",
 )
 _CALLS: Mapping[str, tuple[str, ...]] = {
     "retrieval": ("embedding",),
-    "gateway": ("ingestion", "retrieval", "generation", "feedback"),
+    "ingestion": ("guardrails",),
+    "gateway": ("ingestion", "retrieval", "generation", "feedback", "guardrails"),
     "evaluation": ("retrieval", "generation", "registry", "embedding"),
     "training": ("feedback", "retrieval", "registry"),
 }
