@@ -37,7 +37,9 @@ class Service:
         self.plan: Plan = self.catalogue.plan(policy(*rules, **more))
         self.policies = Policies(self.plan)
         self.told, self.record = Counted(), Kept()
-        self.workers = Workers(threads=threads, waiting=waiting, abandoned=self.told.abandoned)
+        self.workers = Workers(
+            threads=threads, waiting=waiting, grace=timedelta(milliseconds=80), abandoned=self.told.abandoned
+        )
         runner = Runner(workers=self.workers, telemetry=self.told)
         self.check = CheckTexts(
             policies=self.policies,
@@ -159,6 +161,17 @@ class TestTexts:
         assert [result.status for result in checked.results] == [Status.TIMEOUT, Status.OK]
         assert checked.verdict is Verdict.BLOCK
         assert service.told.abandoned_ == ["length"]
+
+    async def test_a_check_that_waits_for_the_processor_is_not_slow(self) -> None:
+        class Waiting:
+            name, version = "patterns", "1"
+
+            def look(self, subject: Subject) -> Finding:
+                time.sleep(0.05)
+                return Finding(score=0.0)
+
+        service = Service([kind(Waiting())], rule("patterns", timeout=timedelta(milliseconds=5)))
+        assert (await service.text("x")).results[0].status is Status.OK
 
     async def test_a_hanging_check_that_is_closed_blocks_at_once(self, hanging: Callable[..., Hanging]) -> None:
         service = Service(

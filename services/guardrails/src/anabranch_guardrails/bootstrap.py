@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Final
 
@@ -12,7 +13,7 @@ from anabranch_guardrails.adapters.catalogue import catalogue as all_checks
 from anabranch_guardrails.adapters.moderation import ModerationEndpoint
 from anabranch_guardrails.adapters.personal.vault import Restorer
 from anabranch_guardrails.adapters.telemetry import Observed
-from anabranch_guardrails.application.catalogue import Catalogue
+from anabranch_guardrails.application.catalogue import Catalogue, look_once
 from anabranch_guardrails.application.checking import CheckTexts
 from anabranch_guardrails.application.policies import Policies
 from anabranch_guardrails.application.running import Runner
@@ -62,6 +63,9 @@ def build(settings: Settings, *, bus: Bus, catalogue: Catalogue | None = None) -
         at_once=settings.streams_at_once,
     )
 
+    async def warm() -> None:
+        await asyncio.to_thread(look_once, plan)
+
     async def flush() -> None:
         await record.flush(FLUSH)
 
@@ -75,6 +79,7 @@ def build(settings: Settings, *, bus: Bus, catalogue: Catalogue | None = None) -
         bus=bus,
         rpc=[rpc.servicer(check=check, answers=answers, policies=policies, catalogue=checks, told=told)],
         larger_messages={"Check": MESSAGE_BYTES},
+        starting=[warm],
         background=[record.run],
         ready=[lambda: workers.ready],
         draining=[flush],

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+from anabranch_faults import Invalid
 from anabranch_guardrails.adapters import grounded, language, markup, personal, secrets, topics
 from anabranch_guardrails.adapters.anonymising import VaultAnonymiser
 from anabranch_guardrails.adapters.formal import canary, citations, length, patterns, schema
+from anabranch_guardrails.adapters.heads import Extraction, Injection, Toxicity
+from anabranch_guardrails.adapters.normal import Normalisation
 from anabranch_guardrails.application.catalogue import WINDOW, Catalogue, Kind
-from anabranch_guardrails.application.ports import RemoteCheck
+from anabranch_guardrails.application.ports import Check, RemoteCheck
 from anabranch_guardrails.domain import Stage
 from anabranch_guardrails.domain.known import CHECKS
 
@@ -24,7 +27,7 @@ _LONG: Final = 1_000_000
 
 def catalogue(moderation: RemoteCheck | None = None, *, moderation_threshold: float = _SURE) -> Catalogue:
     """All checks; with `moderation` the operator's own model is one of them."""
-    kinds = list(_by_form())
+    kinds = [*_by_form(), *_by_head()]
     if moderation is not None:
         kinds.append(
             Kind(
@@ -100,3 +103,31 @@ def _by_form() -> Iterable[Kind]:
             spanned=also == "spanned",
             window=_LONG if name == "patterns" else WINDOW,
         )
+
+
+def _by_head() -> Iterable[Kind]:
+    checks: tuple[Normalisation | Injection | Extraction | Toxicity, ...] = (
+        Normalisation(),
+        Injection(),
+        Extraction(),
+        Toxicity(),
+    )
+    for check in checks:
+        yield Kind(
+            name=check.name,
+            version=check.version,
+            stages=check.stages & stages_of(check.name),
+            threshold=check.threshold,
+            description=check.description,
+            make=_without_options(check),
+            asked=check.name == "injection",
+        )
+
+
+def _without_options(check: Check) -> Callable[[Mapping[str, object]], Check]:
+    def make(options: Mapping[str, object]) -> Check:
+        for option in options:
+            raise Invalid("is not an option here; there are none", field=f"options.{option}", reason="BAD_OPTION")
+        return check
+
+    return make

@@ -9,11 +9,11 @@ from typing import Final
 
 from anabranch_faults import Invalid
 from anabranch_guardrails.application.ports import Anonymiser, Check, RemoteCheck
-from anabranch_guardrails.domain import Stage, Verdict
+from anabranch_guardrails.domain import Stage, Subject, Verdict
 from anabranch_guardrails.domain.known import CHECKS
 from anabranch_guardrails.domain.policies import FailureMode, Policy, Rule
 
-__all__ = ["WINDOW", "Catalogue", "Kind", "Plan", "Step"]
+__all__ = ["WINDOW", "Catalogue", "Kind", "Plan", "Step", "look_once"]
 
 WINDOW: Final = 16_384
 """Code points that a check sees at once; a longer text is seen in windows, each within the rule's time."""
@@ -136,3 +136,11 @@ class Catalogue:
 
 def _order(step: Step) -> tuple[bool, int]:
     return step.remote is not None, _ORDER.get(step.rule.check, _LAST)
+
+
+def look_once(plan: Plan) -> None:
+    """Lets every check look at something, so that the first text does not wait for what they load."""
+    for stage, steps in plan.steps.items():
+        for step in steps:
+            if step.check is not None:
+                step.check.look(Subject(stage=stage, text="Is all ready?", question="Is it?"))

@@ -1,8 +1,9 @@
 """Threads that checks run in, because nothing in this process can stop one that hangs.
 
 A job is a list of looks, done in order by one worker; the caller waits with a clock in hand. A look is over its time
-when it has used that much processor time, or four times as much on the wall: a busy machine is not a slow check. The
-worker that hangs in it is given up (its later results go nowhere) and replaced, a bounded number of times.
+when it has used that much processor time, or much more on the wall (four times as much, and the grace that the pool is
+given): a busy machine is not a slow check. The worker that hangs in it is given up (its later results go nowhere) and
+replaced, a bounded number of times.
 """
 
 from __future__ import annotations
@@ -76,12 +77,14 @@ class Workers:
         threads: int,
         waiting: int,
         most_hanging: int = 8,
+        grace: timedelta = timedelta(seconds=1),
         abandoned: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Starts no thread before the first job."""
         self._threads = threads
         self._waiting = waiting
         self._most_hanging = most_hanging
+        self._grace = grace.total_seconds()
         self._abandoned = abandoned
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -173,10 +176,10 @@ class Workers:
         wall = time.perf_counter() - began
         if wall < limit:
             return limit - wall
-        used = _processor_time(worker) - job.used
-        if used >= limit or wall >= limit * _WALL:
+        used, longest = _processor_time(worker) - job.used, max(limit * _WALL, self._grace)
+        if used >= limit or wall >= longest:
             return 0.0
-        return min(limit - used, limit * _WALL - wall)
+        return min(limit - used, longest - wall)
 
     def _start(self) -> None:
         with self._lock:
