@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from redis.asyncio import Redis
 from anabranch_faults import Unreachable
 from anabranch_gateway.adapters.spending import AloneLedger, RedisLedger, SqlGrants
 from anabranch_gateway.domain.spending import Bounds, BudgetBound, CallBound, Cost, TokenBound
+from anabranch_local.process import Process
 from anabranch_local.redis import RedisServer
 from anabranch_store import Database
 from anabranch_testkit import poll_until
@@ -229,3 +231,77 @@ class TestRedis:
             await ledger.close()
             with redis_client.Redis.from_url(server.url) as client:
                 assert len({client.cluster("KEYSLOT", key) for key in client.scan_iter()}) == 1
+
+
+SPENDER = """
+import asyncio, os, sys
+from datetime import timedelta
+from anabranch_gateway.adapters.spending import AloneLedger, RedisLedger, SqlGrants
+from anabranch_gateway.domain.spending import Bounds, BudgetBound, Cost
+from anabranch_store import Database
+
+store, place, bill = sys.argv[1], sys.argv[2], os.open(sys.argv[3], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+bounds = Bounds(
+    budgets=tuple(
+        BudgetBound(account=name, seconds=400 * 86_400, hard=hard) for name, hard in (("*", 500_000), ("acme", 100_000))
+    )
+)
+
+async def caller(ledger, number):
+    for turn in range(100_000):
+        call_id = f"{place}-{number}-{turn}"
+        refusal = (await ledger.reserve(call_id, bounds, Cost(micros=60))).refusal
+        if refusal is None:
+            os.write(bill, b"." * 40)  # what the backend bills: one byte a millionth
+            await asyncio.sleep(0.001)
+            await ledger.settle(call_id, bounds, Cost(micros=40))
+        elif refusal.wait > timedelta(seconds=1):
+            return
+        else:
+            await asyncio.sleep(0.05)
+        if refusal is not None and turn > 200:
+            return
+
+async def main():
+    if store.startswith("redis"):
+        ledger = RedisLedger(store, prefix="{crash}", timeout=timedelta(seconds=20))
+    else:
+        database = Database(store, schema="gateway", migrations="anabranch_gateway.adapters.migrations")
+        ledger = AloneLedger(SqlGrants(database))
+    await asyncio.gather(*(caller(ledger, number) for number in range(25)))
+    await ledger.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.connected
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["redis", "database"])
+async def test_gateways_that_share_a_budget_pass_it_by_nothing_though_one_is_killed(
+    store: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    if store == "redis":
+        url = request.getfixturevalue("server").url
+    else:
+        url = f"sqlite:///{tmp_path / 'g.db'}"
+        async with opened(url):
+            pass
+    bills = [tmp_path / f"bill-{place}" for place in range(4)]
+
+    def billed() -> int:
+        return sum(bill.stat().st_size for bill in bills if bill.exists())
+
+    running = [
+        Process([sys.executable, "-c", SPENDER, url, str(place), str(bill)], log=tmp_path / f"{place}.log")
+        for place, bill in enumerate(bills)
+    ]
+    try:
+        await poll_until(lambda: bills[0].exists() and billed() > 30_000, deadline=60)
+        running[0].kill()
+        await poll_until(lambda: not any(each.alive for each in running), deadline=100)
+    finally:
+        for each in running:
+            each.kill()
+    assert [each.returncode for each in running[1:]] == [0, 0, 0], [each.tail() for each in running]
+    assert 90_000 <= billed() <= 100_000
