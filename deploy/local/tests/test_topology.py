@@ -107,6 +107,20 @@ def test_services_are_told_where_their_neighbours_are(tmp_path: Path, monkeypatc
     sockets.rmdir()
 
 
+def test_guardrails_are_wired_unless_they_are_taken_out_from_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topology, "kafka_classpath", lambda **_: [])
+    monkeypatch.setenv("ANABRANCH_INGESTION_GUARDRAILS", "")
+    stages, state = topology.compose(Options(data_dir=tmp_path), a_state(tmp_path), lambda _: None)
+    environments = {
+        part.name: part.environment for stage in stages for part in stage.parts if isinstance(part, Program)
+    }
+    assert environments["gateway"]["ANABRANCH_GATEWAY_GUARDRAILS"] == state.targets["guardrails"]
+    assert environments["ingestion"]["ANABRANCH_INGESTION_GUARDRAILS"] == ""
+    Path(state.sockets).rmdir()
+
+
 @pytest.mark.parametrize(
     ("unwritten", "prefix", "kept"), [("1", "", True), ("", "", False), ("1", "/elsewhere", False)]
 )

@@ -46,6 +46,7 @@ _CALLS: Mapping[str, tuple[str, ...]] = {
     "training": ("feedback", "retrieval", "registry"),
 }
 """Service -> the services it calls over gRPC, each told as ANABRANCH_<SERVICE>_<CALLED>."""
+_OPTIONAL = frozenset({"guardrails"})
 _SMALL_MACHINE = {
     # Threads of numeric libraries: the parts that use several say so in their own settings.
     "OMP_NUM_THREADS": "1",
@@ -182,7 +183,7 @@ def _program(  # noqa: PLR0917 - each is one thing the environment is made of
         "OPS_LISTEN": ops,
         "DATA": str(data),
         "LOG_FORMAT": "json",
-        **{called.upper(): state.targets[called] for called in _CALLS.get(service, ())},
+        **{called.upper(): _target(service, called, state) for called in _CALLS.get(service, ())},
         **special,
     }
     return Program(
@@ -200,6 +201,12 @@ def _program(  # noqa: PLR0917 - each is one thing the environment is made of
         log=options.data_dir / "logs" / f"{name}.log",
         cwd=options.data_dir,
     )
+
+
+def _target(service: str, called: str, state: State) -> str:
+    """Where a neighbour is; one that a service can do without is taken from it by an empty setting from outside."""
+    given = os.environ.get(f"ANABRANCH_{service.upper()}_{called.upper()}")
+    return "" if called in _OPTIONAL and given == "" else state.targets[called]
 
 
 async def _provision(bootstrap: str, progress: Callable[[str], None]) -> None:
