@@ -288,19 +288,22 @@ class AnswerCache:
         if len(asked.content) > LONGEST:
             return miss
         trust, watch = self._trust(question.tenant, question.corpus)
-        best: tuple[float, Entry, float] | None = None
-        for near in self.shelf.nearest(scope, question.vector, limit=CANDIDATES, at_least=NEAREST):
-            entry = near.entry
-            if len(entry.wording.content) > LONGEST or self._old(entry) or not _still_holds(entry, question.sources):
-                continue
-            logit = self.verifier.logit(_compared(asked, question, near))
-            expected = trust.error_logit(logit, confidence=CONFIDENCE)
-            error = entry.reliability.error(expected)
-            if best is None or error < best[0]:
-                best = error, entry, logit
-        if best is None:
+        candidates = [
+            near
+            for near in self.shelf.nearest(scope, question.vector, limit=CANDIDATES, at_least=NEAREST)
+            if len(near.entry.wording.content) <= LONGEST
+            and not self._old(near.entry)
+            and _still_holds(near.entry, question.sources)
+        ]
+        if not candidates:
             return miss
-        error, entry, logit = best
+        logits = self.verifier.logits([_compared(asked, question, near) for near in candidates])
+        errors = [
+            near.entry.reliability.error(trust.error_logit(logit, confidence=CONFIDENCE))
+            for near, logit in zip(candidates, logits, strict=True)
+        ]
+        at = min(range(len(errors)), key=errors.__getitem__)
+        error, entry, logit = errors[at], candidates[at].entry, logits[at]
         found = replace(miss, rival=entry, logit=logit, error=error)
         if error > watch.effective:
             return found

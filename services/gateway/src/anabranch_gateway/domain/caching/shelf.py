@@ -95,7 +95,8 @@ class _Rows(Generic[E]):
             self._places[last.key] = at
 
     def nearest(self, vector: bytes, *, limit: int, at_least: float) -> list[Candidate[E]]:
-        cosines = self._matrix[: len(self._entries)] @ _unit(vector)
+        # Not `@`: the event loop must not wait for the threads of a library, which all wait for the same cores.
+        cosines: NDArray[np.float32] = np.einsum("ij,j->i", self._matrix[: len(self._entries)], _unit(vector))
         order = np.argsort(-cosines, kind="stable")[:limit]
         return [Candidate(self._entries[at], float(cosines[at])) for at in order if cosines[at] >= at_least]
 

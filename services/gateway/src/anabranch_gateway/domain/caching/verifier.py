@@ -33,14 +33,19 @@ class Verifier:
 
     def logit(self, features: Sequence[float]) -> float:
         """The log-odds of being right."""
-        given = np.asarray(features, dtype=np.float64)
-        rows = np.arange(self.feature.shape[0])
-        at = np.zeros(rows.size, dtype=np.int32)
+        return self.logits([features])[0]
+
+    def logits(self, rows: Sequence[Sequence[float]]) -> list[float]:
+        """The same of several at once, which takes hardly longer than of one."""
+        given = np.asarray(rows, dtype=np.float64)
+        trees = np.arange(self.feature.shape[0])
+        each = np.arange(given.shape[0])[:, None]
+        at = np.zeros((given.shape[0], trees.size), dtype=np.int32)
         for _ in range(self.depth):
-            below = given[self.feature[rows, at]] <= self.threshold[rows, at]
-            at = np.where(below, self.low[rows, at], self.high[rows, at])
-        raw = math.fsum(self.value[rows, at].tolist())
-        return max(-_MOST, min(_MOST, self.scale * raw + self.shift))
+            below = given[each, self.feature[trees, at]] <= self.threshold[trees, at]
+            at = np.where(below, self.low[trees, at], self.high[trees, at])
+        raw = [math.fsum(one) for one in self.value[trees, at].tolist()]
+        return [max(-_MOST, min(_MOST, self.scale * one + self.shift)) for one in raw]
 
 
 def verifier_from(content: Mapping[str, Any]) -> Verifier:
