@@ -125,11 +125,13 @@ def questions(guarded: Anabranch, plain: Anabranch, texts: list[str]) -> dict[st
 
 def put(platform: RunningPlatform, corpus: Path) -> dict[str, Any]:
     """Documents a second until they are queryable, and how many were refused."""
-    done = platform.json("put", str(corpus), "--corpus", "beerqa", "--wait", timeout=900)
+    # Its exit code tells of documents that were refused, which guardrails may well have done.
+    done = json.loads(platform.run("put", str(corpus), "--corpus", "beerqa", "--wait", "--json", timeout=900).stdout)
     return {
         "documents_per_s": round((done["queryable"] + len(done["rejected"])) / done["seconds"], 1),
         "queryable": done["queryable"],
         "rejected": len(done["rejected"]),
+        "reasons": [each["reason"][:160] for each in done["rejected"][:5]],
     }
 
 
