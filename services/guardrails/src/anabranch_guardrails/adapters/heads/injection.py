@@ -11,9 +11,9 @@ from anabranch_guardrails.adapters.heads.reading import (
     Reading,
     logistic,
     packaged,
-    passage_features,
     prompt_features,
     read,
+    told_of,
 )
 from anabranch_guardrails.adapters.normal import LOOKED_AT, fold
 from anabranch_guardrails.domain import Finding, Span, Stage, Subject
@@ -85,14 +85,16 @@ class Injection:
 
     def _passage(self, subject: Subject) -> Finding:
         limit = _INGESTED if subject.stage is Stage.INGESTION else LOOKED_AT
-        reading = read(subject.text, limit=limit)
         question = frozenset(grams(fold(subject.question).text).words[0].tolist()) if subject.question else frozenset()
         best, which = 0.0, None
-        for part in reading.parts:
-            score = logistic(passage_features(part, question)[0], self._stages["passage"])
+        for place, part in enumerate(told_of(subject.text, limit)):
+            score = logistic(part.to(question), self._stages["passage"])
             if score > best:
-                best, which = score, part
-        return self._finding(best, which, reading, "passage")
+                best, which = score, place
+        if which is None or best < self.threshold:
+            return Finding(score=best)
+        reading = read(subject.text, limit=limit)
+        return self._finding(best, reading.parts[which], reading, "passage")
 
     def _finding(self, score: float, part: Part | None, reading: Reading, head: str) -> Finding:
         if part is None or score < self.threshold:

@@ -16,7 +16,19 @@ from anabranch_guardrails.adapters.heads.linear import Floats, Head, Rarities, S
 from anabranch_guardrails.adapters.heads.windows import Windows, windows
 from anabranch_guardrails.adapters.normal import LOOKED_AT, Layer, Unfolded, unfold
 
-__all__ = ["Part", "Reader", "Reading", "logistic", "packaged", "passage_features", "prompt_features", "read"]
+__all__ = [
+    "Part",
+    "Reader",
+    "Reading",
+    "Told",
+    "logistic",
+    "packaged",
+    "passage_features",
+    "prompt_features",
+    "read",
+    "told",
+    "told_of",
+]
 
 BLOCK: Final = 3_000
 _STEP: Final = 2_000
@@ -104,12 +116,29 @@ def prompt_features(part: Part) -> Floats:
     )
 
 
-def passage_features(part: Part, question: frozenset[int]) -> tuple[Floats, int]:
-    """What a passage is judged by, and the window that this is about.
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a part of a passage says whatever the question is: the features, and the words of the window in question."""
 
-    How much it reads as an instruction, how much more than what stands around it, and how far it is from the question;
-    `question` holds the buckets of its words.
-    """
+    features: Floats
+    window: int
+    words: frozenset[int]
+
+    def to(self, question: frozenset[int]) -> Floats:
+        """The features against a question; it holds the buckets of its words."""
+        near = len(self.words & question) / len(self.words) if self.words and question else 0.0
+        features = self.features.copy()
+        features[_NEAR], features[_NEAR + 1] = near * float(features[0]), near
+        features[_ASKED] = 1.0 if question else 0.0
+        return features
+
+
+_NEAR: Final = 5
+_ASKED: Final = 8
+
+
+def told(part: Part) -> Told:
+    """How much it reads as an instruction, how much more than what stands around it; how near to a question is left."""
     scores, places = part.scores["passage"], part.windows
     window = int(scores.argmax())
     best = float(scores[window])
@@ -123,7 +152,6 @@ def passage_features(part: Part, question: frozenset[int]) -> tuple[Floats, int]
     low, high = part.compact(np.asarray([places.starts[window], places.ends[window]], dtype=np.int32))
     inside = (part.grams.word_places >= low) & (part.grams.word_places < high)
     mine, rest = set(words[inside].tolist()), set(words[~inside].tolist())
-    near = len(mine & question) / len(mine) if mine and question else 0.0
     alike = len(mine & rest) / len(mine) if mine and rest else 0.5
     features = [
         best,
@@ -131,13 +159,23 @@ def passage_features(part: Part, question: frozenset[int]) -> tuple[Floats, int]
         float(part.scores["prompt"].max()),
         best - usual,
         best - next_best,
-        near * best,
-        near,
+        0.0,
+        0.0,
         alike,
-        1.0 if question else 0.0,
+        0.0,
         math.log1p(places.single),
     ]
-    return np.asarray(features, dtype=np.float32), window
+    return Told(features=np.asarray(features, dtype=np.float32), window=window, words=frozenset(mine))
+
+
+def passage_features(part: Part, question: frozenset[int]) -> tuple[Floats, int]:
+    """What a passage is judged by, and the window that this is about.
+
+    How much it reads as an instruction, how much more than what stands around it, and how far it is from the question;
+    `question` holds the buckets of its words.
+    """
+    found = told(part)
+    return found.to(question), found.window
 
 
 def logistic(features: Floats, stage: Mapping[str, object]) -> float:
@@ -164,3 +202,9 @@ def read(text: str, *, limit: int = _KEPT) -> Reading:
     if len(text) <= _KEPT:
         return _remembered(text)
     return packaged().read(text, limit=limit)
+
+
+@lru_cache(maxsize=8_192)
+def told_of(text: str, limit: int = _KEPT) -> tuple[Told, ...]:
+    """What a passage says whatever the question is, part by part; passages come again, with other questions."""
+    return tuple(told(part) for part in read(text, limit=limit).parts)
