@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any, Final
@@ -19,6 +19,7 @@ from anabranch_store import Database
 __all__ = ["SqlCostBook"]
 
 _ROWS: Final = 1_000
+_REMEMBERED: Final = 200_000
 _HOUR: Final = 3_600
 _HOURS: Final = 24
 _SUMS: Final = ("calls", "unpriced_calls", "prompt_tokens", "completion_tokens", "cost_micros")
@@ -41,6 +42,7 @@ class SqlCostBook:
     def __init__(self, database: Database) -> None:
         """Takes a database that is migrated before the first call."""
         self._database = database
+        self._groups: dict[bytes, int] = {}
 
     async def add(self, calls: Sequence[Usage]) -> int:
         """As in the port."""
@@ -51,8 +53,12 @@ class SqlCostBook:
             )
             # Always in one order: two batches with the same calls cannot wait for each other.
             fresh = [named[call] for call in await _claim(tx, insert, sorted(named), named)]
-            if fresh:
-                await _add(tx, insert, fresh)
+            groups = await _groups(tx, insert, fresh, self._groups)
+            await _add(tx, insert, fresh, groups)
+        # Committed, and so there for ever.
+        if len(self._groups) > _REMEMBERED:
+            self._groups.clear()
+        self._groups.update(groups)
         return len(fresh)
 
     async def sums(self, by: Sequence[By], *, since: datetime, until: datetime, tenant: str, most: int) -> Costs:
@@ -93,14 +99,22 @@ async def _claim(
     return fresh
 
 
-async def _add(tx: AsyncSession, insert: Callable[..., Any], calls: Sequence[Usage]) -> None:
-    groups = {_digest(_words(one)): dict(zip(_WORDS, _words(one), strict=True)) for one in calls}
-    numbers: dict[bytes, int] = {}
-    for part in _parts(sorted(groups)):
-        rows = [{"digest": digest, **groups[digest]} for digest in part]
+async def _groups(
+    tx: AsyncSession, insert: Callable[..., Any], calls: Sequence[Usage], remembered: Mapping[bytes, int]
+) -> dict[bytes, int]:
+    wanted = {_digest(_words(one)): dict(zip(_WORDS, _words(one), strict=True)) for one in calls}
+    numbers = {digest: remembered[digest] for digest in wanted if digest in remembered}
+    for part in _parts(sorted(wanted.keys() - numbers.keys())):
+        rows = [{"digest": digest, **wanted[digest]} for digest in part]
         await tx.execute(insert(USAGE_GROUPS).values(rows).on_conflict_do_nothing())
         known = select(USAGE_GROUPS.c.digest, USAGE_GROUPS.c.group_id).where(USAGE_GROUPS.c.digest.in_(part))
         numbers.update({bytes(row.digest): row.group_id for row in (await tx.execute(known)).all()})
+    return numbers
+
+
+async def _add(
+    tx: AsyncSession, insert: Callable[..., Any], calls: Sequence[Usage], numbers: Mapping[bytes, int]
+) -> None:
     sums: dict[tuple[int, int], list[int]] = {}
     for one in calls:
         row = sums.setdefault((_hour(one.metered_at), numbers[_digest(_words(one))]), [0] * len(_SUMS))
