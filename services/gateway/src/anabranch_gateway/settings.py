@@ -93,7 +93,7 @@ class Settings(StoredSettings):
         description="while quotas cannot be read: closed refuses, open lets through, auto refuses under a hard budget",
     )
     quota_patience: timedelta = Field(
-        default=SECOND / 4, gt=timedelta(), description="an answer of the store of quotas that takes longer is none"
+        default=SECOND, gt=timedelta(), description="an answer of the store of quotas that takes longer is none"
     )
     quota_lease: timedelta = Field(
         default=30 * SECOND, ge=SECOND, description="places and reservations of a gateway that died end after it"

@@ -180,7 +180,7 @@ class Purse:
     ledger: Ledger
     reports: Reports
     on_failure: OnFailure = OnFailure.AUTO
-    patience: timedelta = timedelta(milliseconds=250)
+    patience: timedelta = timedelta(seconds=1)
     lease: timedelta = timedelta(seconds=30)
     clock: Callable[[], float] = time.monotonic
     _held: dict[str, Held] = field(default_factory=dict)

@@ -59,7 +59,7 @@ def build(
     redis: str = "",
     redis_password_file: Path | None = None,
     on_failure: OnFailure = OnFailure.AUTO,
-    patience: timedelta = timedelta(milliseconds=250),
+    patience: timedelta = timedelta(seconds=1),
     lease: timedelta = timedelta(seconds=30),
 ) -> Spending:
     """Accounts in Redis where `redis` is its url, else in this process and the database. Opens nothing."""

@@ -50,7 +50,7 @@ class RedisLedger:
         *,
         password: str | None = None,
         lease: timedelta = timedelta(seconds=30),
-        timeout: timedelta = timedelta(milliseconds=250),
+        timeout: timedelta = timedelta(seconds=1),
         prefix: str = PREFIX,
         clock: Callable[[], int] | None = None,
     ) -> None:

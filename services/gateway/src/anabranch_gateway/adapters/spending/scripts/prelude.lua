@@ -53,16 +53,25 @@ local function budget_key(account, window, start)
 end
 
 -- What is kept of a window: until late settlements are over.
+local function until_over(b)
+  redis.call('PEXPIREAT', b.key, whole((b.start + b.window) * 1000 + LOST_FOR))
+end
+
 local function add(b, spent, reserved)
   if spent ~= 0 then redis.call('HINCRBY', b.key, 's', whole(spent)) end
   if reserved ~= 0 then redis.call('HINCRBY', b.key, 'r', whole(reserved)) end
-  redis.call('PEXPIREAT', b.key, whole((b.start + b.window) * 1000 + LOST_FOR))
+  until_over(b)
+end
+
+local function amounts(b)
+  local v = redis.call('HMGET', b.key, 's', 'r')
+  return tonumber(v[1] or 0), tonumber(v[2] or 0), v[1] or v[2]
 end
 
 local told = {}
 local function tell(b, hard, bound, spent, reserved)
   if redis.call('HSETNX', b.key, (hard and 'h' or 'l') .. bound, '1') == 1 then
-    redis.call('PEXPIREAT', b.key, whole((b.start + b.window) * 1000 + LOST_FOR))
+    until_over(b)
     told[#told + 1] = b.account
     told[#told + 1] = whole(b.window)
     told[#told + 1] = whole(b.start)
@@ -74,10 +83,7 @@ local function tell(b, hard, bound, spent, reserved)
 end
 
 -- `soft` and `hard` stay the texts they came as: a number put into a text would lose digits.
-local function tell_reached(b)
-  if b.soft == '0' and b.hard == '-1' then return end
-  local v = redis.call('HMGET', b.key, 's', 'r')
-  local spent, reserved = tonumber(v[1] or 0), tonumber(v[2] or 0)
+local function tell_reached(b, spent, reserved)
   if b.soft ~= '0' and spent + reserved >= tonumber(b.soft) then tell(b, false, b.soft, spent, reserved) end
   if b.hard ~= '-1' and spent + reserved >= tonumber(b.hard) then tell(b, true, b.hard, spent, reserved) end
 end

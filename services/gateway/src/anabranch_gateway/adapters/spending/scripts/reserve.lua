@@ -11,10 +11,11 @@ local budgets, next_arg = budgets_from(6)
 local limits = tokens_from(next_arg)
 
 local refusal, longest = nil, -1
-for _, b in ipairs(budgets) do
+local now_in = {}
+for place, b in ipairs(budgets) do
+  local spent, reserved, there = amounts(b)
+  now_in[place] = { spent, reserved, there }
   if b.hard ~= '-1' and micros > 0 then
-    local v = redis.call('HMGET', b.key, 's', 'r')
-    local spent, reserved = tonumber(v[1] or 0), tonumber(v[2] or 0)
     if spent + reserved + micros > tonumber(b.hard) then
       -- What is reserved may come back any moment; what is spent stays until the window ends.
       local wait = spent + micros <= tonumber(b.hard) and 1000 or math.max(1, (b.start + b.window) * 1000 - now)
@@ -37,9 +38,11 @@ if not refusal and tokens > 0 then
   end
 end
 if not refusal then
-  for _, b in ipairs(budgets) do
-    add(b, 0, micros)
-    tell_reached(b)
+  for place, b in ipairs(micros > 0 and budgets or {}) do
+    local spent, reserved, there = unpack(now_in[place], 1, 3)
+    redis.call('HINCRBY', b.key, 'r', whole(micros))
+    if not there then until_over(b) end
+    tell_reached(b, spent, reserved + micros)
   end
   for _, each in ipairs(limits) do
     if tokens > 0 then count(each.key, second, tokens) end

@@ -15,7 +15,7 @@ for _, b in ipairs(record.budgets) do
   else
     add(b, micros - record.micros, 0)
   end
-  tell_reached(b)
+  tell_reached(b, amounts(b))
 end
 for _, each in ipairs(record.limits) do
   if tokens ~= record.tokens and each.second > second - MINUTE - 1 then count(each.key, each.second, tokens - record.tokens) end
