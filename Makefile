@@ -9,7 +9,7 @@ BIN := .venv/bin
 MEMBERS := $(sort $(patsubst %/pyproject.toml,%,$(wildcard libs/*/pyproject.toml services/*/pyproject.toml deploy/local/pyproject.toml)))
 STAMP := .venv/.anabranch-setup
 
-.PHONY: help setup lint type test test-unit test-connected coverage demo bench bench-loop gen check-gen docs up down lock new-service clean
+.PHONY: help setup lint type test test-unit test-connected coverage demo bench bench-loop guard-models gen check-gen docs up down lock new-service clean
 
 help: ## Show the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ bench: setup ## Measure quality and speed on a platform of its own; JSON on stdo
 
 bench-loop: setup ## Measure what rounds of the loop change; JSON on stdout (DATA=folder of datasets, ARGS=more options).
 	$(BIN)/python tests/bench/loop.py $(if $(DATA),--data $(DATA)) $(ARGS)
+
+guard-models: setup ## Train the heads of guardrails from DATA (default ../shared/data) into their package.
+	$(BIN)/python -m services.guardrails.training --data $(or $(DATA),../shared/data)
 
 docs: setup ## Write docs/reference (gRPC, Kafka, AsyncAPI) from protos/.
 	$(BIN)/python docs/generate.py
