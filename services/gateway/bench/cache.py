@@ -175,27 +175,33 @@ async def ours(
     return tally, seconds
 
 
-def static(puts: Sequence[Put], vectors: dict[str, NDArray[np.float32]], threshold: float) -> Tally:
-    """One stream through a cache that serves the nearest answer above a cosine."""
-    tally = Tally()
-    kept: dict[str, int] = {}
-    matrix = np.zeros((len(puts), next(iter(vectors.values())).size), dtype=np.float32)
-    truths: list[int] = []
+def static(
+    puts: Sequence[Put], vectors: dict[str, NDArray[np.float32]], thresholds: Sequence[float]
+) -> dict[float, Tally]:
+    """One stream through caches that serve the nearest answer above a cosine, by their thresholds."""
+    texts = sorted({put.text for put in puts})
+    matrix = np.stack([vectors[text] for text in texts])
+    cosines, places = matrix @ matrix.T, {text: place for place, text in enumerate(texts)}
+    return {threshold: _static(puts, cosines, places, threshold) for threshold in thresholds}
+
+
+def _static(puts: Sequence[Put], cosines: NDArray[np.float32], places: dict[str, int], threshold: float) -> Tally:
+    tally, names = Tally(), set()
+    kept: list[Put] = []
+    rows = np.zeros(len(puts), dtype=np.int64)
     for put in puts:
-        name = normalised(put.text)
-        if name in kept:
+        if (name := normalised(put.text)) in names:
             tally.verbatim += 1
             continue
-        if truths:
-            cosines = matrix[: len(truths)] @ vectors[put.text]
-            best = int(cosines.argmax())
-            if cosines[best] >= threshold:
-                tally.hits += 1
-                tally.wrong += truths[best] != put.truth
-                continue
-        matrix[len(truths)] = vectors[put.text]
-        truths.append(put.truth)
-        kept[name] = put.truth
+        place = places[put.text]
+        near = cosines[place, rows[: len(kept)]]
+        if near.size and near[best := int(near.argmax())] >= threshold:
+            tally.hits += 1
+            tally.wrong += kept[best].truth != put.truth
+            continue
+        rows[len(kept)] = place
+        kept.append(put)
+        names.add(name)
     return tally
 
 
@@ -251,7 +257,9 @@ def main() -> None:
     found = {text: finder.find(text, vector) for text, vector in vectors.items()}
     packed = {text: quantised(vector) for text, vector in vectors.items()}
     questions = sum(map(len, streams))
-    thresholds = {float(each): [static(puts, vectors, float(each)) for puts in streams] for each in _THRESHOLDS}
+    grid = [float(each) for each in _THRESHOLDS]
+    statics = [static(puts, vectors, grid) for puts in streams]
+    thresholds = {each: [one[each] for one in statics] for each in grid}
     report: dict[str, Any] = {
         "verifier": packaged_verifier().version,
         "rules": rules,
