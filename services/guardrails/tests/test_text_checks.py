@@ -204,7 +204,7 @@ def test_a_pattern_that_cannot_be_used_is_refused_in_a_sentence(pattern: str) ->
         lambda word: word.encode().hex(),
         lambda word: "".join(f"%{byte:02X}" for byte in word.encode()),
         lambda word: word.translate(str.maketrans("abcdefghijklmnopqrstuvwxyz", "nopqrstuvwxyzabcdefghijklm")),
-        lambda word: "\u200b".join(word),
+        "\u200b".join,
     ],
 )
 def test_a_canary_is_found_however_it_is_written(write: object) -> None:

@@ -14,6 +14,7 @@ import json
 import random
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,12 +38,15 @@ FILES: Final = {
 SEED: Final = 20261121
 FOLDS: Final = 5
 ROUNDS: Final = 80
-PASSED: Final = 0.9
+PASSED: Final = 0.85
 """Of the answers that are borne out, so many pass."""
 SIGNS: Final = (1, 1, -1, -1, -1, -1, -1, -1, 0, -1, -1, -1, 1, -1, -1, 0, 0)
 """What each feature may say: more of it is better, worse, or either."""
-WEIGHTS: Final = {"clapnq": 3.0, "beerqa": 1.0, "short": 1.0, "wice": 3.0}
+WEIGHTS: Final = {"clapnq": 2.0, "beerqa": 1.0, "short": 1.0, "wice": 3.0}
 _PARAGRAPHS: Final = 800
+_PRONOUN: Final = re.compile(
+    r"^(?:It|He|She|They|The (?:town|city|band|film|album|company|song|series|show|book|team))\b"
+)
 
 
 def claims_of(data: Path) -> list[Claim]:
@@ -65,12 +69,14 @@ def _clapnq(data: Path) -> list[Claim]:
     return [
         Claim(
             group=f"clapnq {row['_id']}",
-            answer=row["long_answers"][0]["answer"].strip(),
+            answer=given["answer"].strip(),
             contexts=tuple(passages[key] for key in row["paragraph_ids"]),
             source="clapnq",
         )
         for row in _rows(data, "qa_clapnq/queries.jsonl")
-        if row["answerable"] and len(row["long_answers"][0]["answer"]) > 20  # noqa: PLR2004  a sentence
+        if row["answerable"]
+        for given in row["long_answers"]
+        if len(given["answer"]) > 20  # noqa: PLR2004  a sentence
     ]
 
 
@@ -79,12 +85,15 @@ def _beerqa(data: Path, source: random.Random) -> list[Claim]:
     rows = _rows(data, "qa_beerqa/corpus.jsonl")
     source.shuffle(rows)
     found: list[Claim] = []
-    for row, beside in zip(rows, rows[1:], strict=False):
+    for row, beside in pairwise(rows):
         parts = [part for part in sentences_of(row["text"]) if 40 < len(part) < 400]  # noqa: PLR2004  a sentence
         if not parts:
             continue
         at = source.randrange(len(parts))
-        answer = _reworded(source, " ".join(parts[at : at + source.choice((1, 1, 1, 2))]))
+        told = " ".join(parts[at : at + source.choice((1, 1, 1, 2))])
+        if source.random() < 0.7:  # noqa: PLR2004  a share
+            told = _PRONOUN.sub(lambda _, title=row["title"]: title.split(" (")[0], told, count=1)  # type: ignore[misc] # bound now
+        answer = _reworded(source, told)
         contexts = (f"{row['title']}. {row['text']}", beside["text"]) if source.random() < 0.5 else (row["text"],)  # noqa: PLR2004  half
         found.append(Claim(group=f"beerqa {row['_id']}", answer=answer, contexts=contexts, source="beerqa"))
     return found[:_PARAGRAPHS]
@@ -193,6 +202,26 @@ def packed(node: Mapping[str, Any]) -> Any:
     ]
 
 
+def table_of(
+    claims: Sequence[Claim],
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+    """Features, whether each is borne out, and weights."""
+    table = np.array([list(features(claim.answer, claim.contexts).values()) for claim in claims])
+    good = np.array([not claim.wrong for claim in claims], dtype=np.int64)
+    return table, good, np.array([WEIGHTS[claim.source] for claim in claims])
+
+
+def out_of_fold(
+    table: NDArray[np.float64], good: NDArray[np.int64], weights: NDArray[np.float64], folds: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """The score of each row by a head that has seen none of its fold."""
+    scores = np.zeros(len(folds))
+    for fold in np.unique(folds):
+        model = fitted(table[folds != fold], good[folds != fold], weights[folds != fold])
+        scores[folds == fold] = np.asarray(model.predict(table[folds == fold], raw_score=True))
+    return scores
+
+
 def main() -> None:
     """Trains, judges, writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -200,28 +229,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=MODELS)
     given = parser.parse_args()
     claims = claims_of(given.data)
-    table = np.array([list(features(claim.answer, claim.contexts).values()) for claim in claims])
-    good = np.array([not claim.wrong for claim in claims], dtype=np.int64)
-    weights = np.array([WEIGHTS[claim.source] for claim in claims])
+    table, good, weights = table_of(claims)
     folds = np.array([int(hashlib.sha256(claim.group.encode()).hexdigest(), 16) % FOLDS for claim in claims])
-    scores = np.zeros(len(claims))
-    for fold in range(FOLDS):
-        model = fitted(table[folds != fold], good[folds != fold], weights[folds != fold])
-        scores[folds == fold] = model.predict(table[folds == fold], raw_score=True)
-    figures = {"head": figures_of(claims, scores), "words_alone": figures_of(claims, table[:, 0])}
-    served = np.array([claim.source in {"clapnq", "beerqa", "short"} for claim in claims])
+    scores = out_of_fold(table, good, weights, folds)
+    figures: dict[str, Any] = {"head": figures_of(claims, scores), "words_alone": figures_of(claims, table[:, 0])}
+    served = np.array([claim.source == "clapnq" for claim in claims])
     threshold = float(np.quantile(scores[(good == 1) & served], 1 - PASSED))
     figures["passed"] = round(float((scores[(good == 1) & served] >= threshold).mean()), 4)
+    told = list(zip(claims, scores, strict=True))
     figures["caught"] = {
-        wrong: round(
-            float(
-                np.mean(
-                    [score < threshold for claim, score in zip(claims, scores, strict=True) if claim.wrong == wrong]
-                )
-            ),
-            4,
-        )
+        wrong: round(float(np.mean([score < threshold for claim, score in told if claim.wrong == wrong])), 4)
         for wrong in (*WRONG, "other", "not_supported", "partially_supported")
+    }
+    figures["passed_by_source"] = {
+        name: round(
+            float(np.mean([score >= threshold for claim, score in told if claim.source == name and not claim.wrong])), 4
+        )
+        for name in WEIGHTS
     }
     model = fitted(table, good, weights)
     trees = [packed(tree["tree_structure"]) for tree in model.dump_model()["tree_info"]]
@@ -246,12 +270,14 @@ def _card(figures: Mapping[str, Any], digests: Mapping[str, str], rows: int) -> 
         f"| {name}, CLAP NQ | {value} | {words['perturbed_by_kind'][name]} |"
         for name, value in head["perturbed_by_kind"].items()
     )
+    passed = ", ".join(f"{name} {value}" for name, value in figures["passed_by_source"].items())
     caught = ", ".join(f"{name} {value}" for name, value in figures["caught"].items())
     return f"""# groundedness
 
-Whether an answer is borne out by the passages it was drawn from. {ROUNDS} boosted trees of 8 leaves over {len(NAMES)} features
-(support by words, what numbers, names and pairs of words the passages lack, negations turned), each of which may only
-say what makes sense. Made by `make guard-models`; the same data gives the same bytes. Apache-2.0.
+Whether an answer is borne out by the passages it was drawn from. {ROUNDS} boosted trees of 8 leaves over
+{len(NAMES)} features (support by words, what numbers, names and pairs of words the passages lack, negations turned),
+each of which may only say what makes sense. Made by `make guard-models`; the same data gives the same bytes.
+Apache-2.0.
 
 ## Trained on
 
@@ -261,12 +287,14 @@ say what makes sense. Made by `make guard-models`; the same data gives the same 
 | --- | --- | --- |
 {files}
 
-The texts themselves are not in the model: it holds thresholds over counts and shares. Nothing under a non-commercial licence.
+The texts themselves are not in the model: it holds thresholds over counts and shares. Nothing is under a
+non-commercial licence.
 
 ## Threshold and figures
 
-A score of 0.5 is the threshold, put where {PASSED:.0%} of the right answers of CLAP NQ and BeerQA pass, on the out-of-fold
-predictions of five folds that share no question, paragraph or claim. Caught there: {caught}.
+A score of 0.5 is the threshold, put where {PASSED:.0%} of the right answers of CLAP NQ pass, on the
+out-of-fold predictions of five folds that share no question, paragraph or claim. Passed
+there: {passed}. Caught there: {caught}.
 
 | AUROC, out of fold | head | words alone |
 | --- | --- | --- |

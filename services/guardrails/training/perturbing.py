@@ -63,10 +63,7 @@ def _other_number(source: random.Random, answer: str, held: str) -> str | None:
     match = source.choice(matches)
     shown = match.group()
     others = [other for other in _NUMBER.findall(held) if other != shown and other not in answer]
-    if others and source.random() < 0.3:  # noqa: PLR2004  a share
-        other = source.choice(others)
-    else:
-        other = _changed(source, shown)
+    other = source.choice(others) if others and source.random() < 0.3 else _changed(source, shown)  # noqa: PLR2004  a share
     return None if other == shown else answer[: match.start()] + other + answer[match.end() :]
 
 

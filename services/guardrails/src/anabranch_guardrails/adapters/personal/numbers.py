@@ -20,7 +20,7 @@ _CARD_WORDS: Final = re.compile(
 _NOT_CARD: Final = re.compile(
     r"\b(?:order|orders|invoice|tracking|shipment|parcel|sku|isbn|ean|upc|gtin|barcode|imei|serial|ticket|case|"
     r"timestamp|hash|commit|revision|build|uuid|transaction id|request id|trace id|reference|ref|account|"
-    r"job|run|event|batch|po)\b[\s\w]{0,12}[#:=.]{0,2}\s{0,2}[\"']?$",
+    r"job|run|event|batch|po|id|ids)\b[\s\w]{0,12}[#:=.]{0,2}\s{0,2}[\"']?$",
     re.IGNORECASE,
 )
 _IBAN_PREFIX: Final = re.compile(r"(?<![^\W_])[A-Za-z]{2}\d{2}(?=[ -]?[A-Za-z0-9])")

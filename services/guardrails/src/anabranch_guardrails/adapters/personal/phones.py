@@ -52,13 +52,14 @@ _NOT_AFTER: Final = re.compile(
     re.IGNORECASE,
 )
 _TIGHT: Final = re.compile(
-    rf"(?:{_WORDS.pattern}|{_NUMBER_WORD.pattern})(?:\W{{0,3}}(?:me|us|him|her|them|back|number|no|nr|is|was|at|on|to|via|by)){{0,4}}\W{{0,3}}$",
+    rf"(?:{_WORDS.pattern}|{_NUMBER_WORD.pattern})"
+    r"(?:\W{0,3}(?:me|us|him|her|them|back|number|no|nr|is|was|at|on|to|via|by)){0,4}\W{0,3}$",
     re.IGNORECASE,
 )
 _STREET: Final = re.compile(
-    r"^,? (?!(?:to|and|or|for|so|i|please|if|because|when|but|as|with|before|after|asap|now|today|is|in|from|about|"
-    r"my|at|on|tomorrow|anytime|it|was|has|he|she|we|they|you|this|that|then|thanks|thank|instead|until|since|any|whenever)\b)"
-    r"[^\W\d_]{2}",
+    r"^,? (?!(?:to|the|a|an|are|does|still|been|and|or|for|so|i|please|if|because|when|but|as|with|before|after|asap|"
+    r"now|today|is|in|from|about|my|at|on|tomorrow|anytime|it|was|has|he|she|we|they|you|this|that|then|thanks|thank|"
+    r"instead|until|since|any|whenever)\b)[^\W\d_]{2}",
     re.IGNORECASE,
 )
 _PLAIN_GROUPS: Final = re.compile(r"^\d{1,5} \d{1,5}(?: \d{1,5})?$")
