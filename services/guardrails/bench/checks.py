@@ -2,8 +2,8 @@
 
     nice -n 10 .venv/bin/python services/guardrails/bench/checks.py --data DIR > checks.json
 
-Runs under the built-in policy, in this process, over `DIR/guardrails` (texts that people wrote, attacks and harmless
-ones): all input checks at 384 characters, and each check alone; all context checks over five passages of 1,600
+Runs under the built-in policy, in this process, over `DIR/guardrails` (what people wrote, attacks and harmless texts,
+and documents): all input checks at 384 characters, and each check alone; all context checks over five passages of 1,600
 characters, new and remembered, and over one of 8,000; output checks over a whole answer; and the wait that checks add
 to a stream: an answer written in pieces of a token at several speeds, and at once, as the extractive backend does.
 With `--repeat N` that many texts.
@@ -55,7 +55,7 @@ def quantiles(seconds: Sequence[float]) -> dict[str, float]:
     }
 
 
-def texts(folder: Path, names: str = "*_train.jsonl") -> list[str]:
+def texts(folder: Path, names: str = "*_train.jsonl", *, label: str = "") -> list[str]:
     """What people wrote, in a fixed order."""
     found = []
     for file in sorted((folder / "guardrails").glob(names)):
@@ -63,6 +63,8 @@ def texts(folder: Path, names: str = "*_train.jsonl") -> list[str]:
             if not line:
                 continue
             row = json.loads(line)
+            if label and row.get("label") != label:
+                continue
             if isinstance(text := row.get("text") or row.get("prompt"), str) and text.strip():
                 found.append(text.strip())
     random.Random(7).shuffle(found)  # noqa: S311  an order, no secret
@@ -149,12 +151,12 @@ async def main(folder: Path, repeat: int) -> dict[str, Any]:
     inputs = [Subject(stage=Stage.INPUT, text=text) for text in joined[: repeat + 20]]
     await bench.timed(inputs[:20])
     report: dict[str, Any] = {"checks": [step.rule.check for step in bench.plan.steps[Stage.INPUT]]}
-    harmless = texts(folder, "benign_*.jsonl")
+    harmless = texts(folder, "indirect_documents_composed.jsonl", label="benign")
     report["input_384"] = await bench.timed(inputs[20:])
     report["input_384_each"] = bench.each(inputs[20:220])
 
     def passage(at: int, size: int) -> str:
-        return " ".join(harmless[(at * 7 + n) % len(harmless)] for n in range(size // 20))[:size]
+        return " ".join(harmless[(at * 7 + n) % len(harmless)] for n in range(size // 60))[:size]
 
     def asked(at: int, size: int, count: int) -> Subject:
         contexts = tuple(Context(text=passage(at * count + n, size), key=f"{at}-{n}-{size}") for n in range(count))

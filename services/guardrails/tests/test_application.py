@@ -502,9 +502,21 @@ class TestStreams:
         assert shown(await service.stream("x", Ended())) == "x"
 
     async def test_a_check_that_fails_closed_ends_the_stream(self) -> None:
-        service = Service([kind(Faulty("pii"))], rule("pii", Verdict.FLAG, OUTPUT))
+        service = Service([kind(Faulty("pii"))], rule("pii", Verdict.REDACT, OUTPUT))
         outs = await service.stream("hello ", "you ", Ended())
         assert (shown(outs), closed(outs).verdict) == ("", Verdict.BLOCK)
+
+    async def test_what_only_flags_or_runs_in_shadow_holds_nothing_back(self) -> None:
+        flag, shadow = Words("patterns", {"bad": 1.0}), Words("pii", {"bad": 1.0})
+        service = Service(
+            [kind(flag), kind(shadow)],
+            rule("patterns", Verdict.FLAG, OUTPUT),
+            rule("pii", Verdict.BLOCK, OUTPUT, shadow=True),
+            hold_back=timedelta(seconds=5),
+        )
+        outs = await service.stream("a ba", 0.05, "d wo", 0.05, "rd", Ended())
+        assert [out.text for out in outs if isinstance(out, Released)] == ["a ba", "d wo", "rd"]
+        assert (closed(outs).verdict, flag.looks, shadow.looks) == (Verdict.FLAG, 1, 1)
 
     async def test_an_answer_that_comes_at_once_waits_for_nothing(self) -> None:
         service = Service([kind(BAD)], rule("patterns", Verdict.REDACT, OUTPUT))

@@ -11,8 +11,9 @@ comes no sooner than three times what the last one took, within half of the hold
 - What could still become a number, an address, a tag, a link or a key goes once it is closed, at the latest after ten
   times the hold-back; where the rules that take out or stop are all open on failure, when the hold-back is over.
 
-What needs the whole answer (`Kind.whole`), and what is asked of models elsewhere, is looked at when it ends; what such
-a rule would have taken out is shown by then, so it blocks.
+What only flags, or runs in shadow, holds nothing back and is looked at when the answer ends. So is what needs the whole
+answer (`Kind.whole`), and what is asked of models elsewhere; what such a rule would have taken out is shown by then, so
+it blocks.
 """
 
 from __future__ import annotations
@@ -222,11 +223,9 @@ class _Answer:
         steps = plan.steps.get(Stage.OUTPUT, ())
         self._running = tuple(step for step in steps if not _late(step))
         self._at_end = tuple(step for step in steps if _late(step))
-        acting = [step for step in self._running if not step.rule.shadow]
-        self._waits_for_sentences = any(step.rule.action in _STOPS and step.rule.check in SENTENCES for step in acting)
-        changing = [step for step in acting if step.rule.action in (*_STOPS, Verdict.REDACT)]
-        self._keeps_words = any(step.rule.check in _HALF_WORDS_TELL for step in changing)
-        self._keeps_open = any(step.rule.on_failure is not FailureMode.OPEN for step in changing)
+        self._waits_for_sentences = any(step.rule.check in SENTENCES for step in self._running)
+        self._keeps_words = any(step.rule.check in _HALF_WORDS_TELL for step in self._running)
+        self._keeps_open = any(step.rule.on_failure is not FailureMode.OPEN for step in self._running)
         self._hold = plan.policy.hold_back.total_seconds()
         self._text = ""
         self._arrived: deque[tuple[int, float]] = deque()
@@ -303,9 +302,11 @@ class _Answer:
 
     def _may_go(self) -> int:
         """How far text may go, as far as its open end, its sentence and the clock are concerned."""
-        tail = tail_of(self._text, self._released)
         if not self._arrived:
             return self._released
+        if not self._running:
+            return len(self._text)
+        tail = tail_of(self._text, self._released)
         age = perf_counter() - self._arrived[0][1]
         late = age >= self._hold
         upto = tail.start
@@ -388,6 +389,8 @@ def _moved(result: Result, by: int) -> Result:
 
 
 def _late(step: Step) -> bool:
+    if step.rule.shadow or step.rule.action in (Verdict.ALLOW, Verdict.FLAG):
+        return True
     if step.kind.spanned and step.rule.action is Verdict.REDACT:
         return False
     return step.kind.whole or step.remote is not None
