@@ -71,6 +71,13 @@ def test_every_command_of_the_kcat_guide_works(embedded: RunningPlatform) -> Non
     assert "default/guide/coffee" in said
 
 
+def test_every_command_of_the_prompts_guide_works(embedded: RunningPlatform, tmp_path: Path) -> None:
+    said = shell(f"cd {tmp_path}\n{blocks('prompts.md', 'sh')}", embedded)
+    assert "2 of 2 pass" in said
+    assert "briefly and in" in said
+    assert "revision 3" in said
+
+
 @pytest.mark.parametrize("page", ["python.md", "openai.md"])
 def test_the_python_of_a_guide_runs_as_it_stands(embedded: RunningPlatform, page: str) -> None:
     with embedded.client() as client:

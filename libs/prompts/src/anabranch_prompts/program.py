@@ -42,6 +42,11 @@ def read(source: str) -> Program:
     raise Broken(made.problem, line=made.line, size=made.size)
 
 
+def forget() -> None:
+    """Reads every template anew: for measurements."""
+    _read.cache_clear()
+
+
 @lru_cache(maxsize=512)
 def _read(source: str) -> Program | Broken:
     environment = Environment(autoescape=False)  # noqa: S701  a model reads plain text; nothing of it is run by Jinja
