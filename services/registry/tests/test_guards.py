@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from grpc import StatusCode
 from grpc.aio import AioRpcError
+from hypothesis import given
+from hypothesis import strategies as st
 
 from anabranch import topics
 from anabranch.registry.v1 import events_pb2 as events
 from anabranch.registry.v1 import guards_pb2 as guards
 from anabranch.registry.v1 import policy_service_pb2 as pb
+from anabranch.registry.v1 import prompt_service_pb2 as prompt_rpc
+from anabranch.registry.v1 import prompts_pb2 as prompts_pb
 from anabranch.registry.v1 import registry_service_pb2 as registry_pb
+from anabranch.registry.v1.policy_service_pb2_grpc import PolicyServiceStub
+from anabranch.registry.v1.prompt_service_pb2_grpc import PromptServiceStub
+from anabranch_bus import BusSettings, KafkaBus
 from anabranch_faults import Conflict, Invalid, NotFound, TooLarge
 from anabranch_registry.adapters.ledger import SqlLedger
 from anabranch_registry.adapters.patterns import problem_of
 from anabranch_registry.application import GuardPolicies, Ledger, OpenRegistry
-from anabranch_registry.domain.guards import Attachment, GuardPolicy
+from anabranch_registry.bootstrap import build
+from anabranch_registry.domain.guards import Attachment, GuardPolicy, inherited
 from anabranch_registry.entrypoints.kafka import encoded
 from anabranch_registry.entrypoints.policies import guards_from_yaml
+from anabranch_registry.settings import Settings
 from anabranch_registry.testing import MemoryLedger
+from anabranch_rpc import connect
+from anabranch_runtime import Process
 from anabranch_store import Database
 from anabranch_testkit import poll_until
 
@@ -53,6 +65,33 @@ def policies_on(ledger: Ledger) -> GuardPolicies:
 
 def rules_of(policy: GuardPolicy) -> list[tuple[str, str]]:
     return [(rule["check"], rule["stage"]) for rule in policy.document["rules"]]
+
+
+rules = st.lists(
+    st.fixed_dictionaries(
+        {
+            "check": st.sampled_from(["injection", "pii", "secrets"]),
+            "stage": st.sampled_from(["STAGE_INPUT", "STAGE_CONTEXT"]),
+            "action": st.sampled_from(["VERDICT_BLOCK", "VERDICT_FLAG"]),
+            "disabled": st.booleans(),
+        }
+    ),
+    unique_by=lambda rule: (rule["check"], rule["stage"]),
+)
+
+
+@given(rules.map(lambda all_: [rule | {"disabled": False} for rule in all_]), rules)
+def test_of_each_check_and_stage_one_rule_holds_and_it_is_the_childs(
+    parents: list[dict[str, Any]], own: list[dict[str, Any]]
+) -> None:
+    document, faults = inherited({"rules": own}, {"rules": parents})
+    found = {(rule["check"], rule["stage"]): rule for rule in document.get("rules", ())}
+    before = {(rule["check"], rule["stage"]): rule for rule in parents}
+    said = {(rule["check"], rule["stage"]): rule for rule in own}
+    assert len(found) == len(document.get("rules", ()))
+    assert found == {place: rule for place, rule in {**before, **said}.items() if not rule["disabled"]}
+    assert [place for place in before if place in found] == [place for place in found if place in before]
+    assert len(faults) == sum(rule["disabled"] and place not in before for place, rule in said.items())
 
 
 class GuardsContract:
@@ -318,3 +357,45 @@ async def test_a_registry_that_is_opened_again_tells_policies_before_the_scopes_
     ledger.books.told.clear()
     await OpenRegistry(ledger)()
     assert [told for told in ledger.told if isinstance(told, (GuardPolicy, Attachment))] == [policy, attached]
+
+
+@pytest.mark.connected
+async def test_on_a_real_broker_what_is_meant_is_told_before_what_means_it(
+    kafka: str, tmp_path: Path, unique: Any
+) -> None:
+    settings, tenant = Settings(data=tmp_path, kafka=kafka), unique("t")
+    outside = KafkaBus(BusSettings(bootstrap=kafka))
+    keys: list[str] = []
+
+    async def on_change(key: str, _: Any) -> None:
+        keys.append(key)
+
+    for topic in (topics.REGISTRY_POLICY_CHANGED, topics.REGISTRY_PROMPT_CHANGED):
+        register: Any = outside.table(topic)
+        register(on_change)
+    process = Process(settings, name="registry")
+    await process.start(build(settings, bus=KafkaBus(BusSettings(bootstrap=kafka))))
+    await outside.start()
+    channel = connect(process.addresses["rpc"])
+    try:
+        policies: Any = PolicyServiceStub(channel)
+        text = STRICT + f"description: {tenant}\nblocked_message: {tenant}\n"
+        made = (await policies.CreatePolicy(pb.CreatePolicyRequest(yaml=text, **WHO), timeout=5)).policy
+        attach = pb.AttachPolicyRequest(scope=tenant[:64], policy_version=made.policy_version, **WHO)
+        await policies.AttachPolicy(attach, timeout=5)
+        prompts: Any = PromptServiceStub(channel)
+        prompt = prompts_pb.PromptTemplate(name=tenant, template="{{ question }}")
+        kept = (await prompts.CreatePrompt(prompt_rpc.CreatePromptRequest(prompt=prompt, **WHO), timeout=5)).prompt
+        move = prompt_rpc.SetPromptLabelRequest(
+            name=tenant, label="production", prompt_version=kept.prompt_version, **WHO
+        )
+        await prompts.SetPromptLabel(move, timeout=5)
+        wanted = [f"version/{made.policy_version}", f"scope/{tenant[:64]}"]
+        labelled = [f"prompt/{tenant}/{kept.prompt_version}", f"label/{tenant}/production"]
+        await poll_until(lambda: {*wanted, *labelled} <= set(keys), deadline=20)
+        assert [key for key in keys if key in wanted] == wanted
+        assert [key for key in keys if key in labelled] == labelled
+    finally:
+        await channel.close()
+        await outside.stop()
+        await process.stop()

@@ -39,9 +39,9 @@ class GuardPolicies:
         """
         change = checked_change(author=author, reason=reason, at=self.now())
         given = plain(given)
+        named = {_path(one) for one in faults}
+        wrong = [*faults, *(one for one in faults_of_guards(given, self.pattern) if _path(one) not in named)]
         async with self.ledger.writing() as books:
-            named = {_path(one) for one in faults}
-            wrong = [*faults, *(one for one in faults_of_guards(given, self.pattern) if _path(one) not in named)]
             parent = await self._parent(books, given.get("inherits", ""), wrong)
             document, unheard = inherited(given, parent.document if parent else None)
             # Without its parent, nothing can be said of what is taken off.
