@@ -44,6 +44,7 @@ bench-loop: setup ## Measure what rounds of the loop change; JSON on stdout (DAT
 
 guard-models: setup ## Train the heads of guardrails from DATA (default ../shared/data) into their package.
 	$(BIN)/python -m services.guardrails.training --data $(or $(DATA),../shared/data)
+	$(BIN)/python -m services.guardrails.training.grounding --data $(or $(DATA),../shared/data)
 
 docs: setup ## Write docs/reference (gRPC, Kafka, AsyncAPI) from protos/.
 	$(BIN)/python docs/generate.py

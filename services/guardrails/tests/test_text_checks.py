@@ -14,10 +14,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anabranch_faults import Invalid
+from anabranch_guardrails.adapters.catalogue import catalogue
 from anabranch_guardrails.adapters.formal import estimated_tokens, pattern_problem, schema_problem
-from anabranch_guardrails.adapters.textual import FACTORIES
 from anabranch_guardrails.domain import Context, Finding, Stage, Subject
 
+BY_RULES = (
+    "length",
+    "patterns",
+    "language",
+    "secrets",
+    "pii",
+    "topics",
+    "intent",
+    "canary",
+    "schema",
+    "citations",
+    "markup",
+    "relevance",
+    "groundedness",
+)
+FACTORIES = {kind.name: kind.make for kind in catalogue().kinds if kind.name in BY_RULES and kind.make is not None}
 OPTIONS: Mapping[str, Mapping[str, object]] = {
     "patterns": {"patterns": ["(a+)+$"]},
     "language": {"languages": ["en"]},

@@ -12,7 +12,7 @@ import phonenumbers
 from anabranch_guardrails.adapters.personal.kinds import PHONE, Found
 
 _CANDIDATE: Final = re.compile(
-    r"(?<![\w.,/#@$€£=&%+-])(?<!\d:)"
+    r"(?<![\w./#@$€£&%+-])(?<!\d[:,])"
     r"(?:\+\s?|\(\+|00[ -]?)?\(?\d{1,15}\)?"
     r"(?:(?:\s-\s|  |[ .\-/\u2022])?\(\d{1,5}\)|(?<=\))\d{1,12}|(?:\s-\s|  |[ .\-/\u2022])\d{1,12}){0,9}"
     r"(?:[ ,;]{0,2}(?:extension|extn|ext\.?|x|\#)[ .:]{0,2}\d{1,6})?"
@@ -64,6 +64,12 @@ _STREET: Final = re.compile(
 )
 _PLAIN_GROUPS: Final = re.compile(r"^\d{1,5} \d{1,5}(?: \d{1,5})?$")
 _YEARS: Final = re.compile(r"^(?:1[5-9]|20|21)\d{2}[-/ ](?:1[5-9]|20|21)\d{2}$")
+_LABEL: Final = re.compile(
+    r"^\s{0,2}[-(:,\[]\s{0,2}(?:office|fax|mobile|mob|home|work|cell|phone|tel|telephone|direct|main|desk)\b",
+    re.IGNORECASE,
+)
+_POSTCODE: Final = re.compile(r"^(?:\d{4}-\d{3}|\d{5}-\d{3,4})$")
+_SPEAKER: Final = re.compile(r"^\W{0,4}(?:[\w.]{1,20}(?: [\w.]{1,20})?\s?[:>]\s{0,3})?\W{0,3}$")
 _NANP: Final = re.compile(r"^(?:(?:\+?1|001)[ .-]?)?(?:\(\d{3}\)[ .-]{0,3}|\d{3}[.-]|\d{3} )\d{3}[ .-]\d{4}$")
 _TRUNK: Final = re.compile(r"^\(?0\d{1,4}\)?(?:[ ./-]\d{2,8}){1,5}$")
 _THOUSANDS: Final = re.compile(r"^\d{1,3}(?:[ .]\d{3})+$")
@@ -133,27 +139,32 @@ def _score(text: str, start: int, end: int, plain: str, *, extended: bool) -> fl
     """How surely it is one, 0 for not at all."""
     before = text[max(0, start - _BEFORE) : start]
     # What another line says is about another number.
-    line = before[before.rfind("\n") + 1 :]
+    own = line = before[before.rfind("\n") + 1 :]
+    if "\n" in before and _SPEAKER.match(line):
+        # A label alone, or somebody's name: the line before is what is answered.
+        line = before[before.rfind("\n", 0, len(before) - len(line) - 1) + 1 :]
     after = text[end : end + _AFTER]
-    said = _WORDS.search(line) is not None
-    if _is_other(plain, line, after):
+    said = _WORDS.search(line) is not None or _LABEL.match(after) is not None
+    if _is_other(plain, line, own, after):
         return 0.0
     if plain.startswith(("+", "(+", "00")) and (said or _rings_abroad(_international(plain))):
         return 1.0 if said else 0.95
     grouped = not plain.isdigit()
     if said and (grouped or extended):
         return 1.0
-    if said and (len(plain) >= _WHOLE or _TIGHT.search(line)):
+    if said and (len(plain) >= _WHOLE or _TIGHT.search(line) or _LABEL.match(after)):
         return 0.9
     return _unsaid(plain, line, after, extended=extended) if grouped or plain.startswith("0") else 0.0
 
 
-def _is_other(plain: str, line: str, after: str) -> bool:
+def _is_other(plain: str, line: str, own: str, after: str) -> bool:
     """Whether it is a date, years, a sum or somebody's number of another kind, or stands in an address."""
     if _DATE.match(plain) or _YEARS.match(plain) or _NOT_PHONE.search(line) or _NOT_AFTER.match(after):
         return True
     # A postcode and a number before a street.
-    return bool(_PLAIN_GROUPS.match(plain) and _STREET.match(after) and not _TIGHT.search(line))
+    if _PLAIN_GROUPS.match(plain):
+        return _STREET.match(after) is not None and not _TIGHT.search(own)
+    return _POSTCODE.match(plain) is not None and not _TIGHT.search(own)
 
 
 def _unsaid(plain: str, line: str, after: str, *, extended: bool) -> float:
