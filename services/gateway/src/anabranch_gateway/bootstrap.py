@@ -11,6 +11,7 @@ from grpc import StatusCode
 from anabranch_bus import Bus, new_id
 from anabranch_faults import Transient
 from anabranch_gateway.adapters.answers import BusAnswerRecord
+from anabranch_gateway.adapters.caching import answer_cache, cited_by, sources_of
 from anabranch_gateway.adapters.documents import BusDocumentChanges
 from anabranch_gateway.adapters.feedback import GrpcFeedbacks
 from anabranch_gateway.adapters.generation import GrpcGenerator
@@ -18,19 +19,35 @@ from anabranch_gateway.adapters.guardrails import GrpcGuards
 from anabranch_gateway.adapters.ingestion import GrpcDocuments
 from anabranch_gateway.adapters.key_file import KeyFile
 from anabranch_gateway.adapters.keys import SqlKeys
+from anabranch_gateway.adapters.prices import prices_with
 from anabranch_gateway.adapters.retrieval import GrpcRetriever
 from anabranch_gateway.adapters.sessions import SqlSessions
+from anabranch_gateway.adapters.spending import build as spending_of
+from anabranch_gateway.adapters.usage import BusUsageRecord
 from anabranch_gateway.application.admin import AdministerKeys
-from anabranch_gateway.application.ask import AskQuestion, Conversation, Finding, Guarding, Keeping, Writing
+from anabranch_gateway.application.ask import (
+    AskQuestion,
+    Conversation,
+    Finding,
+    Guarding,
+    Keeping,
+    Paying,
+    Reusing,
+    Writing,
+)
 from anabranch_gateway.application.authenticate import Authenticate
 from anabranch_gateway.application.documents import ChangeDocuments, FollowDocuments, SearchCorpus
 from anabranch_gateway.application.feedback import GiveFeedback
 from anabranch_gateway.application.gate import Gate
 from anabranch_gateway.application.guarding import CheckText
+from anabranch_gateway.application.metering import Meter
+from anabranch_gateway.application.spending import OnFailure
+from anabranch_gateway.domain.costs import Rates
 from anabranch_gateway.domain.feedback import TooOften
 from anabranch_gateway.domain.guards import Stage
 from anabranch_gateway.domain.routing import Routing
-from anabranch_gateway.entrypoints import http, kafka, rpc
+from anabranch_gateway.domain.spending import Spent
+from anabranch_gateway.entrypoints import changes, http, kafka, prices, quotas, rpc
 from anabranch_gateway.settings import Settings, StoredSettings
 from anabranch_observability import counter, get_logger
 from anabranch_observability.names import gateway as names
@@ -62,7 +79,34 @@ def build(settings: Settings, *, bus: Bus) -> Service:
     )
     targets = {settings.retrieval, settings.generation, settings.ingestion, settings.feedback}
     channels = {target: connect(target) for target in targets | ({settings.guardrails} - {""})}
-    retriever = GrpcRetriever(channels[settings.retrieval])
+    cache = answer_cache(
+        entries=settings.cache_entries,
+        entries_per_tenant=settings.cache_entries_per_tenant,
+        mebibytes=settings.cache_mebibytes,
+        lasts=settings.cache_lasts,
+        error_bound=settings.cache_error_bound,
+        probe_share=settings.cache_probe_share,
+    )
+    reusing: Reusing | None = None
+    if cache is not None:
+        changes.register(bus, cache)
+        reusing = Reusing(cache=cache, sources=sources_of, cited=cited_by)
+    rates = Rates()
+    prices.register(bus, rates)
+    usages = BusUsageRecord(bus, capacity=settings.usages_waiting)
+    spending = spending_of(
+        database=database,
+        bus=bus,
+        redis=settings.redis,
+        redis_password_file=settings.redis_password_file,
+        on_failure=OnFailure(settings.quota_on_failure),
+        patience=settings.quota_patience,
+        lease=settings.quota_lease,
+    )
+    quotas.register(bus, spending.quotas)
+    retriever = GrpcRetriever(
+        channels[settings.retrieval], query_vectors=cache is not None and cache.verifier is not None
+    )
     record = BusAnswerRecord(bus, capacity=settings.answers_waiting)
     gate = Gate(limit=settings.questions_at_once, per_tenant=settings.questions_at_once_per_tenant)
     watches = Gate(limit=settings.watches_at_once, per_tenant=settings.watches_at_once_per_tenant, what="watches")
@@ -83,6 +127,8 @@ def build(settings: Settings, *, bus: Bus) -> Service:
         conversation=Conversation(sessions=sessions, generator=generator),
         finding=Finding(retriever=retriever, unrecorded=settings.unrecorded, exploration=settings.exploration),
         guarding=guarding,
+        reusing=reusing,
+        paying=Paying(purse=spending.purse, meters=Meter(prices=prices_with(rates), usages=usages), plans=generator),
         writing=Writing(generator=generator, guarding=guarding),
         keeping=Keeping(record=record, unrecorded=settings.unrecorded),
     )
@@ -102,7 +148,7 @@ def build(settings: Settings, *, bus: Bus) -> Service:
         await asyncio.gather(*(channel.close() for channel in channels.values()))
 
     async def flush() -> None:
-        await record.flush(FLUSH)
+        await asyncio.gather(record.flush(FLUSH), usages.flush(FLUSH), spending.flush(FLUSH))
 
     async def sweep() -> None:
         await sweep_sessions(sessions)
@@ -118,7 +164,7 @@ def build(settings: Settings, *, bus: Bus) -> Service:
             feedback=GiveFeedback(feedbacks=GrpcFeedbacks(channels[settings.feedback])),
             check=CheckText(guards=guards, gate=texts, new_id=new_id) if guards is not None else None,
         ),
-        errors={TooOften: StatusCode.RESOURCE_EXHAUSTED},
+        errors={TooOften: StatusCode.RESOURCE_EXHAUSTED, Spent: StatusCode.RESOURCE_EXHAUSTED},
         http=Http(
             app=http.application(
                 ask=ask,
@@ -132,10 +178,10 @@ def build(settings: Settings, *, bus: Bus) -> Service:
         default_deadline=settings.deadline,
         larger_messages={"PutDocument": PUT_BYTES},
         starting=[database.migrate, first_key],
-        background=[record.run, sweep],
+        background=[record.run, usages.run, spending.run, sweep],
         ready=[lambda: None if len(routing) else "no route is known: has the registry published one?"],
         draining=[flush],
-        closing=[database.close, disconnect],
+        closing=[database.close, spending.close, disconnect],
     )
 
 

@@ -226,6 +226,9 @@ def event_from(served: Served) -> pb.AnswerServed:
         history=[generation.Turn(role=generation.Role.ValueType(turn.role), text=turn.text) for turn in served.history],
         guards=cast("Sequence[guardrails.CheckResult]", [each.detail for each in served.guards]),
         escalated=served.escalated,
+        cached_from=served.cached_from,
+        cost_micros=served.finished.cost_micros,
+        cascade=cast("generation.CascadeTrace | None", served.cascade),
     )
     if served.variables:
         event.variables.CopyFrom(struct_of(served.variables))

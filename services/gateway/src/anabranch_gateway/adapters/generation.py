@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import cast
+from datetime import timedelta
+from typing import Final, cast
 
 import grpc
+from cachetools import TTLCache
 
 from anabranch.generation.v1 import generation_service_pb2 as pb
 from anabranch.generation.v1.generation_service_pb2_grpc import GenerationServiceStub
@@ -13,6 +15,7 @@ from anabranch.retrieval.v1 import retrieval_service_pb2 as retrieval
 from anabranch_gateway.adapters.faults import meaning
 from anabranch_gateway.adapters.structs import struct_of
 from anabranch_gateway.domain.answers import (
+    CascadeTrace,
     Citation,
     Cited,
     Condensed,
@@ -23,9 +26,13 @@ from anabranch_gateway.domain.answers import (
     Passage,
     Usage,
 )
-from anabranch_gateway.domain.costs import ModelCall, Purpose
+from anabranch_gateway.domain.costs import ModelCall, Plan, Purpose
 from anabranch_gateway.domain.questions import Turn
 from anabranch_gateway.domain.routing import GenerationSettings
+
+FRAME: Final = 4_096
+"""Characters that instructions of generation's own, or of a prompt of the registry, are taken to have."""
+NAMES_LAST: Final = timedelta(minutes=1)
 
 
 class GrpcGenerator:
@@ -34,6 +41,7 @@ class GrpcGenerator:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         """Takes a channel of `anabranch_rpc.connect`, which passes deadline and cancellation on."""
         self._stub = GenerationServiceStub(channel)
+        self._backends: TTLCache[str, str] = TTLCache(maxsize=64, ttl=NAMES_LAST.total_seconds())
 
     async def condense(self, question: str, *, history: Sequence[Turn], settings: GenerationSettings) -> Condensed:
         """See the port."""
@@ -88,6 +96,32 @@ class GrpcGenerator:
         finally:
             call.cancel()  # an abandoned stream is never collected, and the backend would go on writing
 
+    async def plan(self, settings: GenerationSettings) -> Plan:
+        """See the Plans port."""
+        own = cast("pb.GenerationSettings", settings)
+        models = [await self._named(own.backend, own.model)]
+        if own.HasField("cascade"):
+            models.insert(0, await self._named(own.cascade.backend, own.cascade.model))
+        return Plan(
+            models=models, max_tokens=own.max_tokens, texts=(own.prompt.system, own.prompt.template, " " * FRAME)
+        )
+
+    async def _named(self, backend: str, model: str) -> tuple[str, str]:
+        """Backend and model by their names: a variant may leave either to the service."""
+        if backend and (model or backend == "extractive"):
+            return backend, model
+        if backend not in self._backends:
+            try:
+                reply = await self._stub.ListBackends(pb.ListBackendsRequest())
+            except grpc.aio.AioRpcError as error:
+                raise meaning(error) from error
+            for place, each in enumerate(reply.backends):
+                self._backends[each.name] = each.models[0] if each.models else ""
+                if place == 0:
+                    self._backends[""] = each.name
+        name = backend or self._backends.get("", "")
+        return name, model or self._backends.get(name, "")
+
 
 def _generated(message: pb.Generated) -> Generated:
     return Generated(
@@ -99,6 +133,7 @@ def _generated(message: pb.Generated) -> Generated:
         prompt_version=message.prompt_version,
         calls=[_call(each, Purpose.DRAFT if each.draft else Purpose.ANSWER) for each in message.calls],
         escalated=any(each.draft for each in message.calls),
+        cascade=CascadeTrace(message.cascade) if message.HasField("cascade") else None,
     )
 
 

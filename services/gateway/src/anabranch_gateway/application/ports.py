@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import NewType, Protocol
 
 from anabranch_gateway.domain.answers import Citation, Condensed, Found, GenerateEvent, Passage, Served
+from anabranch_gateway.domain.costs import Plan
 from anabranch_gateway.domain.documents import DeleteDocument, PutDocument
 from anabranch_gateway.domain.feedback import Feedback, Given
 from anabranch_gateway.domain.keys import Key
@@ -30,6 +31,7 @@ __all__ = [
     "Generator",
     "Keys",
     "Passage",
+    "Plans",
     "Retriever",
     "Sessions",
 ]
@@ -84,6 +86,14 @@ class Generator(Protocol):
 
         A `canary` is put into the system prompt; with `mark_passages` all that others wrote is marked as data.
         """
+        ...
+
+
+class Plans(Protocol):
+    """What answers of a variant may take. Calls raise Transient while the writer of answers is away."""
+
+    async def plan(self, settings: GenerationSettings) -> Plan:
+        """The models that may be called, with their real names where the settings leave them to the service."""
         ...
 
 

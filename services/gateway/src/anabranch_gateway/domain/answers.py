@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # it counts the tokens that are defined here
 # What retrieval found and generation cited, in their own form: only `placeholders` reads them.
 Passage = NewType("Passage", object)
 Citation = NewType("Citation", object)
+# What was known when a model was chosen, in generation's own form.
+CascadeTrace = NewType("CascadeTrace", object)
 
 ZERO = timedelta()
 
@@ -97,6 +99,7 @@ class Generated:
     calls: Sequence[ModelCall] = ()
     # A cheaper model's draft was not good enough.
     escalated: bool = False
+    cascade: CascadeTrace | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +143,9 @@ class Finished:
     citations: Sequence[Citation]
     reason: FinishReason
     message: str = ""
+    # It was given before; what it cost in millionths of a US dollar, None: not known.
+    cached: bool = False
+    cost_micros: int | None = None
 
 
 AskEvent: TypeAlias = Started | Retrieved | Delta | Guard | Finished
@@ -190,6 +196,9 @@ class Served:
     variables: Mapping[str, object] = field(default_factory=dict)
     guards: Sequence[GuardResult] = ()
     escalated: bool = False
+    # The answer that this one repeats; empty: it is new.
+    cached_from: str = ""
+    cascade: CascadeTrace | None = None
 
     def without_content(self) -> Served:
         """The same with nothing in it that was asked or answered."""

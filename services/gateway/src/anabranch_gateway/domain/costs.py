@@ -60,6 +60,18 @@ class ModelCall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Which models (backend, model) an answer of some settings may call, each once and the one that has to answer last.
+
+    `max_tokens` bounds an answer, 0: nothing does; `texts` go into the prompt beside question, turns and passages.
+    """
+
+    models: Sequence[tuple[str, str]]
+    max_tokens: int = 0
+    texts: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Payer:
     """Whose answer the calls were for."""
 

@@ -156,6 +156,8 @@ def answer_to(answer: Answer) -> pb.AskResponse:
         timings=timings_to(finished.timings),
         finish_reason=generation.FinishReason.ValueType(finished.reason),
         guards=[guard_to(each) for each in answer.guards],
+        cached=finished.cached,
+        cost_micros=finished.cost_micros,
     )
 
 
@@ -180,6 +182,8 @@ def event_to(event: AskEvent) -> pb.AskStreamResponse:
                     abstained=event.abstained,
                     citations=citations_of(event),
                     finish_reason=generation.FinishReason.ValueType(event.reason),
+                    cached=event.cached,
+                    cost_micros=event.cost_micros,
                 )
             )
 

@@ -175,6 +175,8 @@ class FakeGeneration(generation_grpc.GenerationServiceServicer):
         self.fault: Exception | None = None
         # In the place of a citation of all of the first passage.
         self.citations: Sequence[generation.Citation] | None = None
+        # Of models, in the place of none.
+        self.calls: Sequence[generation.ModelCall] = ()
 
     async def Generate(  # noqa: N802  the contract's name
         self,
@@ -203,6 +205,7 @@ class FakeGeneration(generation_grpc.GenerationServiceServicer):
                 abstained=not request.passages,
                 backend="extractive",
                 model="rules",
+                calls=self.calls,
             )
         )
 

@@ -7,11 +7,11 @@
 | `Conversation` | `conversation` | the turns before, and the question made to stand alone |
 | `Finding` | `finding` | passages, in the order shown |
 | `Guarding` | `guarding` | verdicts, what may be shown, and what may leave for a model |
+| `Reusing` | `reusing` | an answer that was given before, or what is to be learned from a new one |
+| `Paying` | `paying` | how long the answer may become, and what it cost |
 | `Writing` | `writing` | text, citations, what the model says of itself |
 | `Keeping` | `keeping` | (the session and the record) |
 
-Whatever comes between retrieval and generation (an answer that is known already, money to be put aside) belongs into
-`AskQuestion._answered` before `writing`; what follows generation (settling, metering, remembering the answer) after it.
 A stage that holds something over generation is an async context manager around it: a caller who leaves, and any fault,
 gives it back.
 """
@@ -23,7 +23,20 @@ from anabranch_gateway.application.ask.course import Course
 from anabranch_gateway.application.ask.finding import Finding
 from anabranch_gateway.application.ask.guarding import Guarding
 from anabranch_gateway.application.ask.keeping import Keeping
+from anabranch_gateway.application.ask.paying import Paying
 from anabranch_gateway.application.ask.pipeline import AskQuestion
+from anabranch_gateway.application.ask.reusing import Reusing
 from anabranch_gateway.application.ask.writing import Writing
 
-__all__ = ["AskQuestion", "Conversation", "Course", "Finding", "Guarding", "Keeping", "Writing", "session_of"]
+__all__ = [
+    "AskQuestion",
+    "Conversation",
+    "Course",
+    "Finding",
+    "Guarding",
+    "Keeping",
+    "Paying",
+    "Reusing",
+    "Writing",
+    "session_of",
+]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
+from anabranch_gateway.application.caching import Lookup
 from anabranch_gateway.domain.answers import (
     ZERO,
     Citation,
@@ -17,7 +18,7 @@ from anabranch_gateway.domain.answers import (
     Timings,
     Usage,
 )
-from anabranch_gateway.domain.costs import ModelCall
+from anabranch_gateway.domain.costs import ModelCall, Purpose
 from anabranch_gateway.domain.guards import Checked, Guard, GuardResult, GuardSubject, Stage, told
 from anabranch_gateway.domain.keys import Caller
 from anabranch_gateway.domain.placeholders import Vault, Veiled
@@ -54,6 +55,10 @@ class Course:
     query: str = ""
     model_query: str = ""
     condensing: ModelCall | None = None
+    # Tokens that the answer may have: the caller's bound, or what money was put aside for. 0: the variant's.
+    max_tokens: int = 0
+    # What was found in the answer cache; None: it was not asked.
+    lookup: Lookup | None = None
 
     found: Found | None = None
     ranks_randomised: bool = False
@@ -75,6 +80,9 @@ class Course:
     pieces: list[str] = field(default_factory=list)
     citations: list[Citation] = field(default_factory=list)
     generated: Generated | None = None
+    # Calls of an answer that broke off, as far as they were counted; what all calls came to, None: not known.
+    broken: Sequence[ModelCall] = ()
+    cost: int | None = None
     # When the model ended, by the clock; 0: it has not.
     drafted: float = 0.0
 
@@ -101,9 +109,16 @@ class Course:
 
     @property
     def calls(self) -> Sequence[ModelCall]:
-        """Calls of models so far, in their order; those of a generation that was cut short are not known."""
+        """Calls of models so far, in their order; an answer made to check the cache is a probe."""
         condensing = [self.condensing] if self.condensing is not None else []
-        return [*condensing, *(self.generated.calls if self.generated is not None else ())]
+        writing = self.generated.calls if self.generated is not None else self.broken
+        return [*condensing, *metered_as(writing, self.lookup)]
+
+    @property
+    def cached_from(self) -> str:
+        """The answer that this one repeats; empty: it is new."""
+        answer = self.lookup.answer if self.lookup is not None else None
+        return answer.answer_id if answer is not None else ""
 
     def since(self, start: float) -> timedelta:
         """Time gone since a moment of the clock."""
@@ -142,4 +157,13 @@ class Course:
             citations=tuple(self.citations) if self.blocked is None else (),
             reason=reason if self.blocked is None else FinishReason.BLOCKED,
             message=self.blocked or "",
+            cached=bool(self.cached_from),
+            cost_micros=self.cost,
         )
+
+
+def metered_as(calls: Sequence[ModelCall], lookup: Lookup | None) -> Sequence[ModelCall]:
+    """The calls by what they were for: an answer made to check the cache is a probe."""
+    if lookup is None or not lookup.probing:
+        return calls
+    return [replace(call, purpose=Purpose.PROBE) if call.purpose is Purpose.ANSWER else call for call in calls]

@@ -47,5 +47,7 @@ class Keeping:
             variables=course.question.variables,
             guards=tuple(course.guards),
             escalated=generated is not None and generated.escalated,
+            cached_from=course.cached_from,
+            cascade=generated.cascade if generated is not None else None,
         )
         await self.record.add(served.without_content() if course.caller.tenant in self.unrecorded else served)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -15,6 +15,8 @@ from anabranch_gateway.application.ask.course import Course
 from anabranch_gateway.application.ask.finding import Finding
 from anabranch_gateway.application.ask.guarding import Guarding
 from anabranch_gateway.application.ask.keeping import Keeping
+from anabranch_gateway.application.ask.paying import Paying
+from anabranch_gateway.application.ask.reusing import Reusing
 from anabranch_gateway.application.ask.writing import Writing
 from anabranch_gateway.application.gate import Gate
 from anabranch_gateway.domain.answers import ZERO, Answer, AskEvent, Delta, Finished, Retrieved, Started
@@ -40,6 +42,8 @@ class AskQuestion:
     writing: Writing
     keeping: Keeping
     guarding: Guarding | None = None
+    reusing: Reusing | None = None
+    paying: Paying | None = None
     clock: Callable[[], float] = time.perf_counter
 
     async def stream(self, caller: Caller, question: Question) -> AsyncGenerator[AskEvent, None]:
@@ -50,8 +54,7 @@ class AskQuestion:
         """
         course = self._begun(caller, question)
         with self.gate.admit(caller.tenant):
-            yield Started(answer_id=course.answer_id, variant_id=course.choice.variant.variant_id)
-            async with aclosing(self._answered(course)) as events:
+            async with aclosing(self._paid(course)) as events:
                 async for event in events:
                     yield event
             await self.conversation.remember(course)
@@ -106,9 +109,22 @@ class AskQuestion:
             question=question,
             labels=labels,
             choice=choice,
+            max_tokens=question.max_tokens,
             began=began,
             clock=self.clock,
         )
+
+    async def _paid(self, course: Course) -> AsyncGenerator[AskEvent, None]:
+        """All of it, within what may be asked, and with everything metered that models were called for."""
+        async with self.paying.admitted(course) if self.paying is not None else nullcontext():
+            yield Started(answer_id=course.answer_id, variant_id=course.choice.variant.variant_id)
+            try:
+                async with aclosing(self._answered(course)) as events:
+                    async for event in events:
+                        yield event
+            finally:
+                if self.paying is not None:
+                    await self.paying.meter(course)
 
     async def _answered(self, course: Course) -> AsyncGenerator[AskEvent, None]:
         await self.conversation.recall(course)
@@ -117,11 +133,26 @@ class AskQuestion:
         if course.blocked is not None:
             return
         yield Retrieved(search_query=course.query, passages=course.shown)
-        # Here an answer that is known already can be given instead, and money be put aside for the one to be written.
-        async with aclosing(self.writing.write(course)) as events:
+        if self.reusing is not None:
+            course.lookup = await self.reusing.look(course)
+            if course.lookup.answer is not None:
+                yield Delta(text=self.reusing.take(course, course.lookup.answer))
+                return
+        async with (
+            self.paying.writing(course) if self.paying is not None else nullcontext(),
+            aclosing(self.writing.write(course)) as events,
+        ):
             async for event in events:
                 yield event
-        # Here the answer is complete (or blocked), and its calls of models are in `course.calls`.
+        if self.reusing is not None and course.lookup is not None:
+            await self.reusing.keep(course, course.lookup)
+
+    async def _condense(self, course: Course) -> None:
+        if self.paying is None or not course.history:
+            await self.conversation.condense(course)
+            return
+        async with self.paying.condensing(course):
+            await self.conversation.condense(course)
 
     async def _sought(self, course: Course) -> list[Guard]:
         """Passages for a question that was found to be harmless; both are looked at side by side where that can be.
@@ -129,7 +160,7 @@ class AskQuestion:
         With turns before it the question is checked first: to make it stand alone is a model's work already.
         """
         if self.guarding is None:
-            await self.conversation.condense(course)
+            await self._condense(course)
             await self.finding.find(course, course.query)
             return []
         guards = await (self._one_by_one if course.history else self._side_by_side)(course, self.guarding)
@@ -142,7 +173,7 @@ class AskQuestion:
         guards = await guarding.question(course)
         course.guard_input += course.since(start)
         if course.blocked is None:
-            await self.conversation.condense(course)
+            await self._condense(course)
             await self.finding.find(course, course.query)
         return guards
 
@@ -156,7 +187,7 @@ class AskQuestion:
             checked = course.since(start)
             if course.blocked is None:
                 await finding
-                await self.conversation.condense(course)
+                await self._condense(course)
         finally:
             finding.cancel()
             await asyncio.gather(finding, return_exceptions=True)

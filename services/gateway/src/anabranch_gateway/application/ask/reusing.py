@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from anabranch_gateway.application.ask.course import NOTHING, Course
 from anabranch_gateway.application.caching import AnswerCache, CachedAnswer, CacheQuestion, Lookup
 from anabranch_gateway.domain.answers import Citation, Generated, Passage, Usage
 from anabranch_gateway.domain.caching.features import Source
-from anabranch_gateway.domain.costs import ModelCall, Purpose
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +87,3 @@ class Reusing:
                 plain=not course.guards and "".join(course.draft) == course.text,
             ),
         )
-
-
-def metered_as(calls: Sequence[ModelCall], lookup: Lookup | None) -> Sequence[ModelCall]:
-    """The calls by what they were for: an answer made to check the cache is a probe."""
-    if lookup is None or not lookup.probing:
-        return calls
-    return [replace(call, purpose=Purpose.PROBE) if call.purpose is Purpose.ANSWER else call for call in calls]

@@ -46,7 +46,7 @@ class Writing:
             passages=course.model_passages,
             history=course.model_history,
             settings=course.choice.variant.generation,
-            max_tokens=course.question.max_tokens,
+            max_tokens=course.max_tokens,
             variables=course.question.variables,
             canary=course.canary,
             mark_passages=course.mark_passages,
