@@ -71,6 +71,13 @@ def test_every_command_of_the_kcat_guide_works(embedded: RunningPlatform) -> Non
     assert "default/guide/coffee" in said
 
 
+def test_every_command_of_the_guardrails_guide_works(embedded: RunningPlatform, tmp_path: Path) -> None:
+    said = shell(f"cd {tmp_path}\n{blocks('guardrails.md', 'sh')}", embedded)
+    assert "injection: block" in said
+    assert "patterns: block (shadow)" in said
+    assert "house-rules" in said
+
+
 def test_every_command_of_the_prompts_guide_works(embedded: RunningPlatform, tmp_path: Path) -> None:
     said = shell(f"cd {tmp_path}\n{blocks('prompts.md', 'sh')}", embedded)
     assert "2 of 2 pass" in said
