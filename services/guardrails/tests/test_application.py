@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from anabranch_faults import Invalid, Overloaded, TooLarge, Unreachable
 from anabranch_guardrails.adapters.anonymising import VaultAnonymiser
+from anabranch_guardrails.adapters.markup import configured as markup
 from anabranch_guardrails.adapters.personal import configured as personal
 from anabranch_guardrails.adapters.personal.vault import Restorer
+from anabranch_guardrails.adapters.secrets import configured as secrets
 from anabranch_guardrails.application.catalogue import Catalogue, Plan
 from anabranch_guardrails.application.checking import Asked, Checked, CheckTexts
 from anabranch_guardrails.application.policies import Policies, Whose
@@ -404,6 +410,42 @@ class TestStreams:
             parts = [text[at : at + size] for at in range(0, len(text), size)]
             outs = await service.stream(*[each for part in parts for each in (part, 0.0)], Ended())
             assert shown(outs) == "mail [EMAIL], card [CARD] or IBAN [IBAN] now", size
+
+    @pytest.mark.parametrize("pause", [0.004, 0.03])
+    async def test_a_slow_writer_shows_no_more_of_it_than_a_fast_one(self, pause: float) -> None:
+        text = "Card 4111 1111 1111 1111, key AKIAIOSFODNN7QK2ZTRA, <script>x()</script>, ada@example.org. Bye."
+        service = Service(
+            [kind(personal({})), kind(secrets({})), kind(markup({}))],
+            rule("pii", Verdict.REDACT, OUTPUT),
+            rule("secrets", Verdict.REDACT, OUTPUT),
+            rule("markup", Verdict.REDACT, OUTPUT),
+            hold_back=timedelta(milliseconds=5),
+        )
+        parts = [text[at : at + 3] for at in range(0, len(text), 3)]
+        outs = await service.stream(*[each for part in parts for each in (part, pause)], Ended())
+        marks = r"Card \[CARD\], key \[(SECRET|KEY)\], \[\w+\](x\(\)\[\w+\])?, \[EMAIL\]\. Bye\."
+        assert re.fullmatch(marks, shown(outs)), shown(outs)
+
+    @settings(max_examples=25, deadline=None)
+    @given(data=st.data())
+    async def test_however_it_is_split_what_comes_out_is_what_the_whole_would_be(self, data: st.DataObject) -> None:
+        pieces = [
+            "word ",
+            "ada@example.org ",
+            "4111 1111 1111 1111 ",
+            "in 1998 ",
+            "a < b ",
+            "[1] ",
+            "end. ",
+            "+49 30 901820 ",
+        ]
+        text = "".join(data.draw(st.lists(st.sampled_from(pieces), min_size=1, max_size=6)))
+        cuts = sorted(data.draw(st.sets(st.integers(1, len(text)), max_size=10)) | {0, len(text)})
+        service = Service([kind(personal({}))], rule("pii", Verdict.REDACT, OUTPUT))
+        parts = [text[low:high] for low, high in pairwise(cuts)]
+        outs = await service.stream(*[each for part in parts for each in (part, 0.002)], Ended())
+        whole = await service.text(text, OUTPUT)
+        assert shown(outs) == whole.text
 
     async def test_a_late_block_ends_the_stream_with_what_it_found(self) -> None:
         service = Service([kind(BAD)], rule("patterns", stage=OUTPUT), message="No more.")

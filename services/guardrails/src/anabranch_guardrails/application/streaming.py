@@ -8,8 +8,8 @@ comes no sooner than three times what the last one took, within half of the hold
   sentence, or until the policy's hold-back is over. Then it is judged as it stands, and again with what follows.
 - A plain word goes when the hold-back is over even if the model has not finished it, unless parts of personal data or
   patterns are to be taken out: half a name that was shown cannot be taken back.
-- What could still become a number, an address, a tag, a link or a key goes once it is closed, at the latest after ten
-  times the hold-back; where the rules that take out or stop are all open on failure, when the hold-back is over.
+- What could still become a number, an address, a tag, a link or a key goes once it is closed, which the model's next
+  words decide; where the rules that take out or stop are all open on failure, when the hold-back is over.
 
 What only flags, or runs in shadow, holds nothing back and is looked at when the answer ends. So is what needs the whole
 answer (`Kind.whole`), and what is asked of models elsewhere; what such a rule would have taken out is shown by then, so
@@ -43,7 +43,6 @@ LOOK_BACK: Final = 512
 """Code points before what is new that checks see again, so that they know what it is part of."""
 SENTENCES: Final = frozenset({"toxicity"})
 """Checks whose finding is about a sentence; the others find what they look for wherever it stands."""
-_OPEN_TOO_LONG: Final = 10
 _REST: Final = 3
 _SOON: Final = timedelta(milliseconds=500)
 _OF_ANSWERS: Final = frozenset({"groundedness", "relevance", "citations"})
@@ -254,8 +253,8 @@ class _Answer:
         now = perf_counter()
         waits = [wait - now for wait in (self._rests_until,) if wait > now]
         age = now - self._arrived[0][1]
-        waits += [limit - age for limit in (self._hold, self._hold * _OPEN_TOO_LONG) if age < limit]
-        return min(waits, default=self._hold or None)
+        waits += [self._hold - age] if age < self._hold else []
+        return min(waits, default=None)
 
     async def advance(self) -> list[Out]:
         """Looks at what is new and releases what may go."""
@@ -311,9 +310,8 @@ class _Answer:
         late = age >= self._hold
         upto = tail.start
         if late and tail.start <= self._released:
-            too_long = age >= self._hold * _OPEN_TOO_LONG or not self._keeps_open
-            if too_long or (tail.plain and not self._keeps_words):
-                upto = len(self._text)
+            keeps = self._keeps_words if tail.plain else self._keeps_open
+            upto = tail.start if keeps else len(self._text)
         if self._waits_for_sentences and not late:
             return sentence_end(self._text, self._released, upto)
         return upto

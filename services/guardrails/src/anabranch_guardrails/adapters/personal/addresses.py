@@ -36,18 +36,15 @@ _DOMAIN_WORDS: Final = re.compile(
     re.IGNORECASE,
 )
 _V4: Final = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
-_VERSION: Final = re.compile(
-    r"(?:\b(?:version|versions|ver|release|released|build|upgrade to|firmware|section|chapter|clause|oid|"
-    r"v)\b[ .:=]{0,2}|[=~^><]=?\s?|\b[a-z][\w-]{1,40}[ -]v?)$",
-    re.IGNORECASE,
-)
 _VERSION_WORD: Final = re.compile(
-    r"\b(?:version|versions|ver|release|build|firmware|section|chapter|clause|oid|v)\b[\w .:=,]{0,12}$|==\s?$",
+    r"\b(?:version|versions|ver|release|build|firmware|kernel|driver|section|chapter|clause|oid|v)\b[\w .:=,]{0,12}$|==\s?$",
     re.IGNORECASE,
 )
 _V6: Final = re.compile(
     r"(?<![\w:.])(?=[0-9a-fA-F:.]*:[0-9a-fA-F:.]*:)[0-9a-fA-F:]{2,39}(?:\d{1,3}(?:\.\d{1,3}){3})?(?:%[\w]{1,15})?(?![\w:]|\.\d)"
 )
+_FEW_SECTIONS: Final = 40
+_WORDS_FOLLOW: Final = re.compile(r"\.?[ \t]{1,4}[A-Z]")
 _MAC: Final = re.compile(r"(?<![\w:-])[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}(?![\w:-])")
 _WALLET: Final = re.compile(
     r"(?<!\w)(?:bc1[02-9ac-hj-np-z]{25,60}|[13][1-9A-HJ-NP-Za-km-z]{25,34}|0x[0-9a-fA-F]{40})(?!\w)"
@@ -96,7 +93,7 @@ def machines(text: str) -> Iterator[Found]:
         parts = match.group().split(".")
         if any(int(part) > 255 or (len(part) > 1 and part[0] == "0") for part in parts):  # noqa: PLR2004  an octet
             continue
-        if _VERSION_WORD.search(text, max(0, match.start() - 24), match.start()):
+        if _VERSION_WORD.search(text, max(0, match.start() - 24), match.start()) or _is_heading(text, match, parts):
             continue
         yield Found(start=match.start(), end=match.end(), kind=IP, score=0.95)
     if ":" in text:
@@ -110,8 +107,15 @@ def machines(text: str) -> Iterator[Found]:
             yield Found(start=match.start(), end=match.end(), kind=WALLET, score=0.9)
 
 
+def _is_heading(text: str, match: re.Match[str], parts: list[str]) -> bool:
+    """Whether it is the number of a section, at the beginning of a line and before words."""
+    before = text[max(0, match.start() - 1) : match.start()]
+    small = all(int(part) < _FEW_SECTIONS for part in parts)
+    return small and before in {"", "\n", ">"} and _WORDS_FOLLOW.match(text, match.end(), match.end() + 8) is not None
+
+
 def _is_v6(shown: str) -> bool:
-    if not any(char.isdigit() for char in shown) or shown.count(":") < 2:  # noqa: PLR2004  as in ::1
+    if not any(char.isdigit() for char in shown) or shown.count(":") < 2 or shown.endswith("::"):  # noqa: PLR2004  as in ::1
         return False
     try:
         ipaddress.IPv6Address(shown)

@@ -12,17 +12,17 @@ import phonenumbers
 from anabranch_guardrails.adapters.personal.kinds import PHONE, Found
 
 _CANDIDATE: Final = re.compile(
-    r"(?<![\w./#@$€£&%+-])(?<!\d[:,])"
+    r"(?<![\w./#@$€£&%+-])(?<!\d:)(?<!\D\d,)(?<!\D\d\d,)(?<!\D\d\d\d,)"
     r"(?:\+\s?|\(\+|00[ -]?)?\(?\d{1,15}\)?"
     r"(?:(?:\s-\s|  |[ .\-/\u2022])?\(\d{1,5}\)|(?<=\))\d{1,12}|(?:\s-\s|  |[ .\-/\u2022])\d{1,12}){0,9}"
     r"(?:[ ,;]{0,2}(?:extension|extn|ext\.?|x|\#)[ .:]{0,2}\d{1,6})?"
-    r"(?![\w@]|[.,:/-]\d|%)",
+    r"(?![\w@]|[.:/-]\d|,\d{1,3}(?![\d.(-])|%)",
     re.IGNORECASE,
 )
 _EXTENSION: Final = re.compile(r"[ ,;]{0,2}(?:extension|extn|ext\.?|x|\#)[ .:]{0,2}\d{1,6}$", re.IGNORECASE)
 _DATE: Final = re.compile(
-    r"^(?:(?:18|19|20|21)\d{2}[-./ ](?:0?[1-9]|1[0-2])[-./ ](?:0?[1-9]|[12]\d|3[01])(?!\d)"
-    r"|(?:0?[1-9]|[12]\d|3[01])[-./](?:0?[1-9]|[12]\d|3[01])[-./](?:19|20)?\d{2}(?!\d))"
+    r"^(?:(?:18|19|20|21)\d{2}(?: - |[-./ ])(?:0?[1-9]|1[0-2])(?: - |[-./ ])(?:0?[1-9]|[12]\d|3[01])(?!\d)"
+    r"|(?:0?[1-9]|[12]\d|3[01])(?: - |[-./])(?:0?[1-9]|[12]\d|3[01])(?: - |[-./])(?:19|20)?\d{2}(?!\d))"
 )
 _WORDS: Final = re.compile(
     r"\b(?:phone|phones|telephone|tele?|tel\.|mobile|mob|cell|cellphone|cellular|call|calls|called|calling|caller|"
@@ -172,7 +172,9 @@ def _unsaid(plain: str, line: str, after: str, *, extended: bool) -> float:
     grouped = not plain.isdigit()
     if grouped and (extended or _NANP.match(plain)):
         return 0.85
-    if _NUMBER_WORD.search(line) or (grouped and _WORDS.search(after)):
+    slashed = "/" in plain and plain[0] != "0"
+    whole = grouped or len(plain) >= _WHOLE - 1
+    if (_NUMBER_WORD.search(line) and whole and not slashed) or (grouped and _WORDS.search(after)):
         return 0.7
     rings = _TRUNK.match(plain) and not _THOUSANDS.match(plain) and _rings(_NOT_DIGIT.sub("", plain))
     return 0.7 if rings else 0.0

@@ -13,10 +13,10 @@ _MONTH: Final = (
     r"nov(?:ember)?|dec(?:ember)?)"
 )
 _BORN: Final = re.compile(
-    r"\b(?:born(?: on| in)?|birth ?da(?:te|y)(?: is| was)?|date of birth(?: is| was)?|d\.?o\.?b\.?(?: is)?)"
+    r"\b(?:(?:was|am|were|is|i'm) born(?: on| in)?|born on|birth ?da(?:te|y)(?: is| was)?|date of birth(?: is| was)?|d\.?o\.?b\.?(?: is)?)"
     r"[^\d\n]{0,16}?\b(?P<date>\d{1,2}[./-]\d{1,2}[./-](?:\d{4}|\d{2})|\d{4}-\d{1,2}-\d{1,2}"
     rf"|\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH}\.?,? \d{{4}})(?!\d)"
-    rf"|\b(?:born(?: on)?|birth ?da(?:te|y)(?: is| was)?|date of birth(?: is| was)?|dob)[ :]{{1,3}}"
+    rf"|\b(?:(?:was|am|were|is|i'm) born(?: on)?|birth ?da(?:te|y)(?: is| was)?|date of birth(?: is| was)?|dob)[ :]{{1,3}}"
     rf"(?P<month>{_MONTH}\.? \d{{1,2}}(?:st|nd|rd|th)?,? \d{{4}})(?!\d)",
     re.IGNORECASE,
 )
