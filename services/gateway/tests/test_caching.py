@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,9 +23,9 @@ from anabranch_bus import BusSettings, KafkaBus, MemoryBus
 from anabranch_bus.events import Event
 from anabranch_faults import Invalid
 from anabranch_gateway.adapters.caching import CacheFigures, answer_cache, cited_by, packaged_verifier, sources_of
-from anabranch_gateway.application.ask.course import Course
-from anabranch_gateway.application.ask.reusing import Reusing, metered_as
-from anabranch_gateway.application.caching import AnswerCache, CacheQuestion, Outcome
+from anabranch_gateway.application.ask.course import Course, metered_as
+from anabranch_gateway.application.ask.reusing import Reusing
+from anabranch_gateway.application.caching import CONFIDENCE, AnswerCache, CacheQuestion, Outcome
 from anabranch_gateway.domain.answers import Citation, FinishReason, Found, Generated, Passage, Usage
 from anabranch_gateway.domain.caching.agreement import agrees
 from anabranch_gateway.domain.caching.bound import Reliability, Trust, Watch
@@ -243,6 +244,28 @@ class TestBound:
             trust.learn(logit, wrong=wrong)
         assert 0 <= entry.error(trust.error_logit(3, confidence=0.9)) <= 1
 
+    @pytest.mark.parametrize(
+        ("slope", "shift", "floor"), [(1.0, 0.0, 0.0), (0.5, 1.0, 0.0), (1.0, 2.0, 0.0), (1.0, 0.0, 0.03)]
+    )
+    def test_the_bound_is_kept_whatever_the_verifier_is_worth(self, slope: float, shift: float, floor: float) -> None:
+        def sigmoid(value: float) -> float:
+            return 1 / (1 + math.exp(-value))
+
+        served = wrong = 0
+        for seed in range(6):
+            rng, trust, watch = random.Random(seed), Trust(), Watch(bound=0.02)  # noqa: S311  no secret
+            for _ in range(800):
+                logit = rng.gauss(5, 3) if rng.random() < 0.6 else rng.gauss(-3, 3)
+                contradicted = rng.random() < floor + (1 - floor) * sigmoid(shift - slope * logit)
+                if sigmoid(trust.error_logit(logit, confidence=CONFIDENCE)) > watch.effective:
+                    trust.learn(logit, wrong=contradicted)  # a miss: compared for nothing
+                elif rng.random() < watch.rate(0.02):
+                    trust.learn(logit, wrong=contradicted)
+                    watch.learn(wrong=contradicted)
+                else:
+                    served, wrong = served + 1, wrong + contradicted
+        assert wrong <= max(0.02 * served, 5)
+
     def test_a_sample_that_breaks_the_bound_tightens_it_and_a_good_one_gives_it_back(self) -> None:
         rng = random.Random(1)  # noqa: S311  no secret
         watch = Watch(bound=0.02)
@@ -366,7 +389,7 @@ class TestCache:
         assert noted.checks == {(True, False): 1, (True, True): 1}
 
     async def test_misses_teach_for_nothing_and_an_entry_proved_wrong_is_no_longer_served(self) -> None:
-        store, noted = cache(verifier=constant(7.5))
+        store, noted = cache(verifier=constant(9.0))
         asked = question("Faust was written by whom?")
         await kept(store, question("Who wrote Faust?"), "Goethe.")
         before = await store.find(asked)
@@ -378,6 +401,26 @@ class TestCache:
         again = await store.find(question("Faust, who wrote it?"))
         assert again.answer is None
         assert again.error > before.error
+
+    async def test_of_a_corpus_that_nothing_is_known_of_nothing_is_served_until_enough_has_agreed(self) -> None:
+        store, noted = cache(taught=0)
+        served = []
+        for number in range(120):
+            await kept(store, question(f"Who wrote book {number}?", vector=vector(127)), "Goethe.")
+            looked = await store.find(question(f"Book {number} was written by whom?", vector=vector(126, 5)))
+            served.append(looked.outcome is Outcome.SEMANTIC)
+            if looked.answer is None:
+                await store.keep(looked, answer("Goethe."))
+        assert not any(served[:10])
+        assert all(served[90:])
+        assert noted.checks[False, True] >= 10
+        elsewhere = question("Who wrote Faust?", corpus="other")
+        await kept(store, elsewhere, "Goethe.")
+        there = await store.find(question("Faust was written by whom?", corpus="other"))
+        fresh, _ = cache(taught=0)
+        await kept(fresh, elsewhere, "Goethe.")
+        unknown = await fresh.find(question("Faust was written by whom?", corpus="other"))
+        assert there.error < unknown.error
 
     async def test_answers_grow_too_old(self) -> None:
         now = [0.0]
