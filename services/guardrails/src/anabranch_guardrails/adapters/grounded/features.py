@@ -260,7 +260,8 @@ def _least_stretch(present: Sequence[bool]) -> float:
 
 def _turned(words: Sequence[Word], content: Sequence[str], held: _Held) -> bool:
     """Whether the place that has most of the sentence's words says it the other way round."""
-    wanted = set(content)
+    wanted = dict.fromkeys(content)
+    # In the order of the sentence, so that equals are told apart the same way in every process.
     if not wanted:
         return False
     told = sum(word.negates for word in words) % 2 == 1

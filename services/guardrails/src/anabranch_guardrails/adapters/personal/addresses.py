@@ -43,8 +43,14 @@ _VERSION_WORD: Final = re.compile(
 _V6: Final = re.compile(
     r"(?<![\w:.])(?=[0-9a-fA-F:.]*:[0-9a-fA-F:.]*:)[0-9a-fA-F:]{2,39}(?:\d{1,3}(?:\.\d{1,3}){3})?(?:%[\w]{1,15})?(?![\w:]|\.\d)"
 )
-_FEW_SECTIONS: Final = 40
-_WORDS_FOLLOW: Final = re.compile(r"\.?[ \t]{1,4}[A-Z]")
+_FEW: Final = 40
+_PRIVATE: Final = 10
+_FAMOUS: Final = frozenset(("0.0.0.0", "1.1.1.1", "1.0.0.1", "8.8.8.8", "8.8.4.4", "9.9.9.9"))  # noqa: S104  read
+_MACHINE_WORDS: Final = re.compile(
+    r"\b(?:ip|ips|ipv4|address|addresses|host|hosts|server|ping|dns|subnet|gateway|router|client|network|from|at)\b"
+    r"[^.!?\n]{0,24}$|://$",
+    re.IGNORECASE,
+)
 _MAC: Final = re.compile(r"(?<![\w:-])[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}(?![\w:-])")
 _WALLET: Final = re.compile(
     r"(?<!\w)(?:bc1[02-9ac-hj-np-z]{25,60}|[13][1-9A-HJ-NP-Za-km-z]{25,34}|0x[0-9a-fA-F]{40})(?!\w)"
@@ -93,7 +99,7 @@ def machines(text: str) -> Iterator[Found]:
         parts = match.group().split(".")
         if any(int(part) > 255 or (len(part) > 1 and part[0] == "0") for part in parts):  # noqa: PLR2004  an octet
             continue
-        if _VERSION_WORD.search(text, max(0, match.start() - 24), match.start()) or _is_heading(text, match, parts):
+        if _is_version(text, match, [int(part) for part in parts]):
             continue
         yield Found(start=match.start(), end=match.end(), kind=IP, score=0.95)
     if ":" in text:
@@ -107,11 +113,14 @@ def machines(text: str) -> Iterator[Found]:
             yield Found(start=match.start(), end=match.end(), kind=WALLET, score=0.9)
 
 
-def _is_heading(text: str, match: re.Match[str], parts: list[str]) -> bool:
-    """Whether it is the number of a section, at the beginning of a line and before words."""
-    before = text[max(0, match.start() - 1) : match.start()]
-    small = all(int(part) < _FEW_SECTIONS for part in parts)
-    return small and before in {"", "\n", ">"} and _WORDS_FOLLOW.match(text, match.end(), match.end() + 8) is not None
+def _is_version(text: str, match: re.Match[str], parts: list[int]) -> bool:
+    """Whether it numbers a version or a section rather than a machine: such numbers are small."""
+    before = text[max(0, match.start() - 40) : match.start()]
+    if _VERSION_WORD.search(before) or (parts[0] == 0 and any(parts)):
+        return True
+    if max(parts) >= _FEW or parts[0] == _PRIVATE or match.group() in _FAMOUS:
+        return False
+    return _MACHINE_WORDS.search(before) is None
 
 
 def _is_v6(shown: str) -> bool:

@@ -35,7 +35,7 @@ _WORDS: Final = re.compile(
     re.IGNORECASE,
 )
 _NUMBER_WORD: Final = re.compile(
-    r"\b(?:number|numbers|no\.|num|nummer|n[uú]mero|num[eé]ro|registered)\b", re.IGNORECASE
+    r"(?<!-)\b(?:number|numbers|no\.|num|nummer|n[uú]mero|num[eé]ro|registered)\b", re.IGNORECASE
 )
 _NOT_PHONE: Final = re.compile(
     r"(?:\b(?:orders?|invoice|tracking|shipment|parcel|account|acct|routing|sort code|isbn|issn|doi|version|v|release|"

@@ -12,12 +12,14 @@ _MONTH: Final = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|"
     r"nov(?:ember)?|dec(?:ember)?)"
 )
+_BIRTH: Final = (
+    r"(?:(?:was|am|were|is|i'm) born(?: on| in)?|born on|birth ?da(?:te|y)(?: is| was)?|date of birth(?: is| was)?|"
+    r"d\.?o\.?b\.?(?: is)?)"
+)
 _BORN: Final = re.compile(
-    r"\b(?:(?:was|am|were|is|i'm) born(?: on| in)?|born on|birth ?da(?:te|y)(?: is| was)?|date of birth(?: is| was)?|d\.?o\.?b\.?(?: is)?)"
-    r"[^\d\n]{0,16}?\b(?P<date>\d{1,2}[./-]\d{1,2}[./-](?:\d{4}|\d{2})|\d{4}-\d{1,2}-\d{1,2}"
+    rf"\b{_BIRTH}[^\d\n]{{0,16}}?\b(?P<date>\d{{1,2}}[./-]\d{{1,2}}[./-](?:\d{{4}}|\d{{2}})|\d{{4}}-\d{{1,2}}-\d{{1,2}}"
     rf"|\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH}\.?,? \d{{4}})(?!\d)"
-    rf"|\b(?:(?:was|am|were|is|i'm) born(?: on)?|birth ?da(?:te|y)(?: is| was)?|date of birth(?: is| was)?|dob)[ :]{{1,3}}"
-    rf"(?P<month>{_MONTH}\.? \d{{1,2}}(?:st|nd|rd|th)?,? \d{{4}})(?!\d)",
+    rf"|\b{_BIRTH}[ :]{{1,3}}(?P<month>{_MONTH}\.? \d{{1,2}}(?:st|nd|rd|th)?,? \d{{4}})(?!\d)",
     re.IGNORECASE,
 )
 _LICENCE: Final = re.compile(
