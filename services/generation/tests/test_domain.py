@@ -226,10 +226,15 @@ def test_a_question_with_hops_and_reasons_looks_harder(easy: str, hard: str) -> 
     assert 0 <= difficulty(easy, passages) < difficulty(hard, passages) <= 1
 
 
-def test_what_is_found_clearly_looks_easier() -> None:
-    near, far = passage("Yes it is. No.", 0.9, 0.1), passage("Yes it is. No.", 0.2, 0.1)
-    assert difficulty("What is it?", [near] * 3) < difficulty("What is it?", [far] * 3)
-    assert set(features("What is it?", [])) == set(FEATURES)
+def test_what_one_passage_covers_looks_easier_than_what_several_or_none_do() -> None:
+    question = "Which mayor of Springfield opened the harbour bridge?"
+    one = passage("The mayor of Springfield opened the harbour bridge. It rained.")
+    several = [passage("The mayor of Springfield spoke."), passage("The harbour bridge was opened.")]
+    rest = [passage("Nothing."), passage("Nothing.")]
+    found = [difficulty(question, passages) for passages in ([one, *rest], [*several, *rest], [*rest, *rest])]
+    assert found == sorted(found)
+    assert len(set(found)) == 3
+    assert set(features(question, [])) == set(FEATURES)
 
 
 @pytest.mark.parametrize(
