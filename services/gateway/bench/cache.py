@@ -73,8 +73,8 @@ class Silent:
         """Nothing."""
 
 
-def stream(asked: Sequence[Asked], seed: int, options: argparse.Namespace) -> list[Put]:
-    """The questions of one stream, in order."""
+def streams_of(asked: Sequence[Asked], seed: int, options: argparse.Namespace) -> list[list[Put]]:
+    """Streams of one choice of topics, each the questions in order."""
     rng = random.Random(seed)  # noqa: S311  reproducible on purpose
     rephraser = Rephraser(options.rules, names_in([each.text for each in asked]), seed)
     chosen = rng.sample(list(asked), min(options.topics, len(asked)))
@@ -93,6 +93,12 @@ def stream(asked: Sequence[Asked], seed: int, options: argparse.Namespace) -> li
                 classes.append((truth, near.rule, wordings))
                 truth += 1
         topics.append(classes)
+    return [_drawn(topics, rng, options) for _ in range(options.orders)]
+
+
+def _drawn(
+    topics: Sequence[list[tuple[int, str, list[str]]]], rng: random.Random, options: argparse.Namespace
+) -> list[Put]:
     weights = [1 / (rank + 5) for rank in range(len(topics))]
     made = []
     for _ in range(options.questions):
@@ -237,7 +243,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--vectors", type=Path, default=None, help="file to keep vectors in between runs")
-    parser.add_argument("--streams", type=int, default=40)
+    parser.add_argument("--streams", type=int, default=20, help="choices of topics")
+    parser.add_argument("--orders", type=int, default=3, help="streams of a choice")
     parser.add_argument("--questions", type=int, default=1_500, help="of a stream")
     parser.add_argument("--topics", type=int, default=120, help="of a stream")
     parser.add_argument("--near", type=int, default=3, help="near misses of a topic")
@@ -250,7 +257,7 @@ def main() -> None:
     rules: Half = options.rules
     asked, texts = load(options.data)
     mine = [each for each in asked if part_of(each.group) == options.part]
-    streams = [stream(mine, 1_000 + seed, options) for seed in range(options.streams)]
+    streams = [one for seed in range(options.streams) for one in streams_of(mine, 1_000 + seed, options)]
     embed = Embedding(options.vectors)
     finder = Finder(texts, embed)
     vectors = dict(embed([put.text for puts in streams for put in puts]))

@@ -217,6 +217,7 @@ class AnswerCache:
     corpora: int = 1_000
     clock: Callable[[], float] = time.monotonic
     random: Callable[[], float] = random.random
+    _everywhere: Trust = field(default_factory=Trust)
     _trusts: dict[tuple[str, str], tuple[Trust, Watch]] = field(default_factory=dict)
 
     async def find(self, question: CacheQuestion) -> Lookup:
@@ -257,9 +258,10 @@ class AnswerCache:
         """Drops everything; how many answers."""
         return self._dropped(reason, self.shelf.clear())
 
-    def trust(self, tenant: str, corpus: str) -> Watch:
-        """How the bound is kept in a corpus."""
-        return self._trust(tenant, corpus)[1]
+    def teach(self, tenant: str, corpus: str, *, logit: float, wrong: bool) -> None:
+        """Takes a comparison that was made elsewhere."""
+        self._trust(tenant, corpus)[0].learn(logit, wrong=wrong)
+        self._everywhere.learn(logit, wrong=wrong)
 
     def _find(self, question: CacheQuestion) -> Lookup:
         serial = self.shelf.serial
@@ -308,7 +310,7 @@ class AnswerCache:
         if error > watch.effective:
             return found
         first = entry.reliability.compared == 0
-        if self.random() < self.probe_share * (FIRST_PROBES if first else 1):
+        if self.random() < watch.rate(self.probe_share * (FIRST_PROBES if first else 1)):
             return replace(found, outcome=Outcome.PROBE)
         self.shelf.touch(entry)
         return replace(found, outcome=Outcome.SEMANTIC, answer=entry.answer)
@@ -323,6 +325,7 @@ class AnswerCache:
         trust, watch = self._trust(question.tenant, question.corpus)
         entry.reliability.learn(trust.error_logit(lookup.logit, confidence=0.5), wrong=not agreed)
         trust.learn(lookup.logit, wrong=not agreed)
+        self._everywhere.learn(lookup.logit, wrong=not agreed)
         self.watcher.compared(probe=lookup.probing, agreed=agreed)
         if lookup.probing and watch.learn(wrong=not agreed) is not None:
             self.watcher.tightened(share=watch.share)
@@ -352,7 +355,7 @@ class AnswerCache:
 
     def _trust(self, tenant: str, corpus: str) -> tuple[Trust, Watch]:
         key = (tenant, corpus)
-        found = self._trusts.pop(key, None) or (Trust(), Watch(bound=self.error_bound))
+        found = self._trusts.pop(key, None) or (self._everywhere.elsewhere(), Watch(bound=self.error_bound))
         self._trusts[key] = found
         while len(self._trusts) > self.corpora:
             self._trusts.pop(next(iter(self._trusts)))

@@ -1,9 +1,10 @@
 """Keeps the error of served answers under the operator's bound, learning from answers that were compared.
 
 The verifier says how likely a cached answer is to be right. What that is worth here is not known beforehand: the
-corpus is another, and so are its readers. So its log-odds are taken to be off by a shift and a slope, the same for all
-questions of a corpus, of which a grid holds a posterior; and each entry may be off by itself. An answer is served only
-where the posterior's upper quantile of its error, moved by what is known of the entry, is within the bound.
+corpus is another, and so are its readers. So its log-odds are taken to be off by a shift and a slope, and a part of the
+answers to differ in any case: the same for all questions of a corpus, of which a grid holds a posterior. Each entry may
+be off by itself. An answer is served only where the posterior's upper quantile of its error, moved by what is known of
+the entry, is within the bound: of a corpus that nothing is known of, nothing is served until some comparisons agreed.
 
 Comparisons cost nothing where a question was a miss: a fresh answer was made anyway. Of what would be served, a
 sample is answered afresh: a test that may be looked at after every comparison (a betting martingale) halves the bound
@@ -13,7 +14,6 @@ that is worked with when the sample says that the operator's is not kept, and gi
 from __future__ import annotations
 
 import math
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,14 +22,21 @@ from numpy.typing import NDArray
 
 Grid = NDArray[np.float64]
 
-_SHIFTS: Final[Grid] = np.linspace(-3.0, 4.0, 15)
-_SLOPES: Final[Grid] = np.array([0.3, 0.45, 0.6, 0.75, 0.9, 1.05, 1.2])
-_SHIFT: Final[Grid] = np.repeat(_SHIFTS, _SLOPES.size)
-_SLOPE: Final[Grid] = np.tile(_SLOPES, _SHIFTS.size)
+# How far log-odds may be off (a shift and a slope), and the part of answers that differ whatever the question says: a
+# model that never words one answer alike, or passages that are right for neither.
+_SHIFTS: Final[Grid] = np.linspace(-3.0, 4.0, 11)
+_SLOPES: Final[Grid] = np.array([0.3, 0.45, 0.6, 0.75, 0.9, 1.05])
+_FLOORS: Final[Grid] = np.array([0.0, 0.003, 0.008, 0.015, 0.03, 0.06, 0.15])
+_FLOOR_PRIOR: Final[Grid] = np.log(np.array([0.3, 0.2, 0.15, 0.12, 0.1, 0.08, 0.05]))
+_SHIFT, _SLOPE, _FLOOR = (axis.ravel() for axis in np.meshgrid(_SHIFTS, _SLOPES, _FLOORS, indexing="ij"))
 _OWN: Final[Grid] = np.linspace(-5.0, 6.0, 23)
 _OWN_SPREAD: Final = 1.5
 _MEMORY: Final = 0.999  # of a comparison's weight, each time another comes: corpora change
+# Of what all corpora taught, a new one is expected to be like a part, and like no more comparisons than these.
+_CARRIED: Final = 0.25
+_CARRIED_MOST: Final = 30
 _LIMIT: Final = 30.0
+_LEAST: Final = 1e-9
 
 
 def _sigmoid(values: Grid) -> Grid:
@@ -39,8 +46,15 @@ def _sigmoid(values: Grid) -> Grid:
 
 def _prior() -> Grid:
     # The slope leans to less than 1: a verifier is surer of itself abroad than it should be.
-    logs: Grid = -0.5 * (_SHIFT / 1.0) ** 2 - 0.5 * ((_SLOPE - 0.9) / 0.2) ** 2
+    logs: Grid = (
+        -0.5 * _SHIFT**2 - 0.5 * ((_SLOPE - 0.85) / 0.25) ** 2 + np.tile(_FLOOR_PRIOR, _SHIFTS.size * _SLOPES.size)
+    )
     return logs
+
+
+def _error(logit: float) -> Grid:
+    found: Grid = (_FLOOR + (1 - _FLOOR) * _sigmoid(_SHIFT - _SLOPE * logit)).clip(_LEAST, 1 - _LEAST)
+    return found
 
 
 _PRIOR: Final[Grid] = _prior()
@@ -55,20 +69,26 @@ class Trust:
     _logs: Grid = field(default_factory=_PRIOR.copy)
     compared: int = 0
 
+    def elsewhere(self) -> Trust:
+        """What to expect of another corpus: something of it, as if of few comparisons."""
+        weight = min(_CARRIED, _CARRIED_MOST / max(self.compared, 1))
+        return Trust(_logs=_PRIOR + (self._logs - _PRIOR) * weight)
+
     def learn(self, logit: float, *, wrong: bool) -> None:
         """Takes one comparison of a cached answer with a fresh one."""
-        error = _SHIFT - _SLOPE * logit
-        self._logs = _PRIOR + (self._logs - _PRIOR) * _MEMORY - np.logaddexp(0.0, -error if wrong else error)
+        error = _error(logit)
+        self._logs = _PRIOR + (self._logs - _PRIOR) * _MEMORY + np.log(error if wrong else 1 - error)
         self.compared += 1
 
     def error_logit(self, logit: float, *, confidence: float) -> float:
         """Log-odds of being wrong, at the posterior's upper quantile."""
         weights = np.exp(self._logs - self._logs.max())
-        values = _SHIFT - _SLOPE * logit
+        values = _error(logit)
         order = np.argsort(values)
         reached = np.cumsum(weights[order])
         at = int(np.searchsorted(reached, confidence * reached[-1]))
-        return float(values[order[min(at, order.size - 1)]])
+        error = float(values[order[min(at, order.size - 1)]])
+        return math.log(error / (1 - error))
 
 
 @dataclass(slots=True)
@@ -95,7 +115,9 @@ class Reliability:
 
 _BETS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
 _PROOF: Final = math.log(20.0)
-_FLOOR: Final = 1 / 16
+_TIGHTEST: Final = 1 / 16
+_FIRST: Final = 0.5
+_EAGER: Final = 3.0
 
 
 @dataclass(slots=True)
@@ -110,7 +132,11 @@ class Watch:
     share: float = 1.0
     _too_high: list[float] = field(default_factory=lambda: [0.0] * len(_BETS))
     _low_enough: list[float] = field(default_factory=lambda: [0.0] * len(_BETS))
-    recent: deque[bool] = field(default_factory=lambda: deque(maxlen=200))
+    sampled: int = 0
+
+    def rate(self, least: float) -> float:
+        """The part of hits to sample: more of the first, for it may have been luck that got a corpus this far."""
+        return max(least, min(_FIRST, _EAGER / (_EAGER + self.sampled)))
 
     @property
     def effective(self) -> float:
@@ -119,7 +145,7 @@ class Watch:
 
     def learn(self, *, wrong: bool) -> bool | None:
         """Takes one comparison of what would have been served. True: tightened; False: relaxed; None: as it was."""
-        self.recent.append(wrong)
+        self.sampled += 1
         if not 0 < self.bound < 1:
             return None
         for at, bet in enumerate(_BETS):
@@ -129,7 +155,7 @@ class Watch:
             part = min(bet / 4, 0.9)
             self._low_enough[at] += math.log1p(part * (self.bound - float(wrong)) / (1 - self.bound))
         if _evidence(self._too_high) >= _PROOF:
-            self.share = max(self.share / 2, _FLOOR)
+            self.share = max(self.share / 2, _TIGHTEST)
             self._forget()
             return True
         if self.share < 1 and _evidence(self._low_enough) >= _PROOF:
