@@ -37,7 +37,8 @@ _DOMAIN_WORDS: Final = re.compile(
 )
 _V4: Final = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
 _VERSION_WORD: Final = re.compile(
-    r"\b(?:version|versions|ver|release|build|firmware|kernel|driver|section|chapter|clause|oid|v)\b[\w .:=,]{0,12}$|==\s?$",
+    r"\b(?:version|versions|ver|release|build|firmware|kernel|driver|section|chapter|clause|oid|v)\b"
+    r"[\w .:=,]{0,12}$|==\s?$",
     re.IGNORECASE,
 )
 _V6: Final = re.compile(
