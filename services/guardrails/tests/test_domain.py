@@ -30,7 +30,7 @@ from anabranch_guardrails.domain.policies import (
     rewritten,
     skipped,
 )
-from anabranch_guardrails.domain.tails import LONGEST_OPEN, sentence_end, tail_of
+from anabranch_guardrails.domain.tails import LONGEST_OPEN, Tail, sentence_end, tail_of
 
 ACTIONS = [Verdict.ALLOW, Verdict.REDACT, Verdict.FLAG, Verdict.BLOCK, Verdict.REVIEW]
 TEXTS = st.text(alphabet="ab1 .", max_size=30)
@@ -229,6 +229,17 @@ class TestTails:
     )
     def test_what_could_become_something_else_is_open(self, text: str, tail: str) -> None:
         assert text[tail_of(text, 0).start :] == tail
+
+    def test_groups_of_digits_are_open_where_somebody_looks_for_them(self) -> None:
+        assert tail_of("in 1998 ", 0).start == 3
+        assert tail_of("in 1998 ", 0, groups=False).start == 8
+        assert tail_of("in 199", 0, groups=False) == Tail(3, plain=False)
+
+    def test_a_word_and_a_citation_are_plain(self) -> None:
+        for text in ("hello", "hello,", "see [1", "see [1]"):
+            assert tail_of(text, 0).plain, text
+        for text in ("see [1](", "a1", "ada@", "<b", "[text"):
+            assert not tail_of(text, 0).plain, text
 
     @given(WRITTEN, st.integers(0, 5))
     def test_the_open_end_lies_within_what_is_new(self, text: str, begin: int) -> None:

@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from anabranch_grounding.meaning import Meaning
@@ -26,6 +27,8 @@ SENTENCES: Final = 3
 """Of one passage, that a sentence may be drawn from."""
 TWIN: Final = 0.6
 """Support by one sentence's words from which it speaks of the same, so that a negation turns it around."""
+_KEPT: Final = 8_192
+"""Characters of a passage that is remembered; longer ones are read anew."""
 _SENTENCE: Final = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9À-Þ])|\n+")
 _WORD: Final = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)?")
 _NUMBER: Final = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?%?")
@@ -80,9 +83,9 @@ def version_of(embedding: str | None) -> str:
 def groundedness(answer: str, contexts: Sequence[str], meaning: Meaning | None = None) -> Grounding:
     """The support of each of the answer's sentences. No sentence: a score of 0."""
     passages = [
-        _Passage(place=place, sentences=parts, stems=[frozenset(stems(part)) for part in parts])
-        for place, parts in enumerate(map(sentences_of, contexts))
-        if parts
+        _Passage(place=place, sentences=read.sentences, stems=read.stems)
+        for place, read in enumerate(map(_read, contexts))
+        if read.sentences
     ]
     weight = _weights([words for passage in passages for words in passage.stems])
     found: list[Support] = []
@@ -108,6 +111,25 @@ def relevance(question: str, text: str, meaning: Meaning | None = None) -> float
     if meaning is None:
         return share
     return (share + max(meaning.cosines(question, sentences_of(text)), default=0.0)) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    sentences: Sequence[str]
+    stems: Sequence[frozenset[str]]
+
+
+def _read(text: str) -> _Read:
+    return _remembered(text) if len(text) <= _KEPT else _read_now(text)
+
+
+def _read_now(text: str) -> _Read:
+    sentences = sentences_of(text)
+    return _Read(sentences, [frozenset(stems(sentence)) for sentence in sentences])
+
+
+_remembered = lru_cache(maxsize=1_024)(_read_now)
+"""Passages come again, with other answers and sentence by sentence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

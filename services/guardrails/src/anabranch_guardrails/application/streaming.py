@@ -305,7 +305,7 @@ class _Answer:
             return self._released
         if not self._running:
             return len(self._text)
-        tail = tail_of(self._text, self._released)
+        tail = tail_of(self._text, self._released, groups=self._keeps_words)
         age = perf_counter() - self._arrived[0][1]
         late = age >= self._hold
         upto = tail.start

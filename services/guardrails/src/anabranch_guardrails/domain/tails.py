@@ -13,6 +13,8 @@ LONGEST_OPEN: Final = 2_048
 
 _PLAIN: Final = re.compile(r"[^\W\d_]{1,24}[,;:!?…\"')»”]*\Z")
 _CAPITALS: Final = re.compile(r"[A-Z]{1,5}\Z")
+_CITATION: Final = re.compile(r"\[\d{0,3}\]?")
+"""Whatever becomes of it: what it shows by itself is no more than that."""
 _ENDED: Final = re.compile(r"\[\d{1,4}\]\Z|[,.;:!?]\Z")
 _GROUPS: Final = 8  # before the last one: the longest account numbers have nine
 _MARKUP: Final = re.compile(r"<(?:[A-Za-z/!?][^>]*)?\Z")
@@ -25,18 +27,19 @@ _SENTENCE: Final = re.compile(r"[.!?。！？]+[\"'”’»)\]]*(?=\s|\Z)|\n")  
 class Tail:
     """The open end of a text: from `start` on it may still become something else.
 
-    `plain`: no more than a word of letters that goes on, perhaps.
+    `plain`: no more than a word of letters that goes on, perhaps, or a citation.
     """
 
     start: int
     plain: bool
 
 
-def tail_of(text: str, begin: int) -> Tail:
+def tail_of(text: str, begin: int, *, groups: bool = True) -> Tail:
     """The open end of `text`, looked for from `begin` on; `start` is the text's length where nothing is open.
 
-    Open are: the last run without spaces, with the groups of digits and capitals before it (numbers of cards, phones
-    and accounts have gaps), a tag or placeholder that is not closed, a link in Markdown, a private key's block.
+    Open are: the last run without spaces, with (`groups`) the groups of digits and capitals before it (numbers of
+    cards, phones and accounts have gaps), a tag or placeholder that is not closed, a link in Markdown, a private key's
+    block.
     """
     low = max(begin, len(text) - LONGEST_OPEN)
     start = min(
@@ -44,11 +47,11 @@ def tail_of(text: str, begin: int) -> Tail:
         _construct(text, low, _LINK, "["),
         _construct(text, low, _PRIVATE_KEY, "-"),
     )
-    run, plain = _run(text, low)
-    if run < start:
+    run, plain = _run(text, low, groups=groups)
+    if run < start or (run == start and plain):
         return Tail(run, plain)
     if start < len(text):
-        return Tail(start, plain=False)
+        return Tail(start, plain=_CITATION.fullmatch(text, start) is not None)
     return Tail(len(text), plain=True)
 
 
@@ -68,7 +71,7 @@ def _construct(text: str, low: int, pattern: re.Pattern[str], first: str) -> int
     return len(text) if match is None else match.start()
 
 
-def _run(text: str, low: int) -> tuple[int, bool]:
+def _run(text: str, low: int, *, groups: bool) -> tuple[int, bool]:
     """Where the last run begins, taking groups that belong together for one; and whether it is a plain word."""
     end = len(text)
     edge = _back_over_space(text, low, end)
@@ -77,7 +80,7 @@ def _run(text: str, low: int) -> tuple[int, bool]:
     found = end
     if goes_on and last:
         found = start
-    if not _grouped(last):
+    if not groups or not _grouped(last):
         return found, found == end or _PLAIN.fullmatch(last) is not None
     for _ in range(_GROUPS + 1):
         run = text[start:edge]
