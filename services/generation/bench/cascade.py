@@ -127,7 +127,7 @@ async def cases(folder: Path, *, strong: float) -> list[Case]:
             Case(
                 fitted_on=int(hashlib.sha256(query["_id"].encode()).hexdigest()[:8], 16) % 2 == 0,
                 features=[values[name] for name in FEATURES],
-                support=judged(events, passages).support,
+                support=judged(events, request).support,
                 cheap=float(any(f" {plain(answer)} " in text for answer in query["answers"])),
                 strong=float(drawn < strong),
             )

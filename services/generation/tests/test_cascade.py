@@ -41,7 +41,7 @@ class Two:
     steps: list[Step] = field(default_factory=list)
 
     async def ask(
-        self, *, escalate_below: float = 0.5, skip_above: float = 0.0, question: str = "Where?"
+        self, *, escalate_below: float = 0.5, skip_above: float = 0.0, question: str = "Where does the river flow?"
     ) -> list[Event]:
         cascade = Cascade(backend="cheap", escalate_below=escalate_below, skip_above=skip_above)
         request = Request(question=question, passages=(RIVER,), settings=Settings(backend="strong", cascade=cascade))
@@ -78,8 +78,13 @@ async def test_a_draft_that_the_passages_bear_out_is_the_answer_and_the_strong_m
 
 @pytest.mark.parametrize(
     "draft",
-    [cheap(says=MADE_UP), cheap(support=0.2), cheap(says=("The documents ", "do not say."), support=0.0)],
-    ids=["made up", "not supported by its own account", "says nothing"],
+    [
+        cheap(says=MADE_UP),
+        cheap(support=0.2),
+        cheap(says=("The documents ", "do not say."), support=0.0),
+        cheap(says=("Fish sing.",)),
+    ],
+    ids=["made up", "not supported by its own account", "says nothing", "not what was asked"],
 )
 async def test_a_draft_below_the_bar_is_thrown_away_whole_and_both_calls_are_told(draft: FakeBackend) -> None:
     two = Two(draft)

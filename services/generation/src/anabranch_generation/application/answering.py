@@ -125,7 +125,7 @@ class Generate:
         except Fault:
             self.watch(Step.FAILED)
             return None, undrafted
-        draft = judged(written, request.passages)
+        draft = judged(written, request)
         step, trace = chosen(plan, cascade, draft, self.dice)
         self.watch(step)
         return draft, trace

@@ -9,17 +9,17 @@ from enum import Enum
 
 from anabranch_generation.domain import (
     Cascade,
+    Citation,
     Delta,
     Event,
     Finished,
     FinishReason,
     ModelCall,
-    Passage,
     Request,
     Trace,
 )
 from anabranch_generation.domain.difficulty import difficulty
-from anabranch_grounding import groundedness
+from anabranch_grounding import groundedness, relevance, stems
 
 EVEN = 0.5
 """The chance of each model where one is drawn."""
@@ -84,10 +84,11 @@ def chosen(plan: Plan, cascade: Cascade, draft: Draft, dice: Callable[[], float]
     return step, Trace(difficulty=plan.difficulty, draft_support=draft.support, strong=strong, explored=drawn)
 
 
-def judged(events: Sequence[Event], passages: Sequence[Passage]) -> Draft:
-    """The draft with its support: the lesser of what its backend says and of how far the passages bear it out.
+def judged(events: Sequence[Event], request: Request) -> Draft:
+    """The draft with its support.
 
-    An abstention, or an answer that did not come to its end, supports nothing.
+    That is the least of what its backend says, of how far the passages bear it out, and of how far it, or what it
+    cites, speaks of what was asked. An abstention, or an answer that did not come to its end, supports nothing.
     """
     *said, finished = events
     if not isinstance(finished, Finished):
@@ -96,6 +97,9 @@ def judged(events: Sequence[Event], passages: Sequence[Passage]) -> Draft:
     support = 0.0
     if complete and not finished.abstained:
         text = "".join(event.text for event in said if isinstance(event, Delta))
-        grounded = groundedness(text, [passage.text for passage in passages]).score
-        support = min(finished.support, grounded)
+        cited = [event.text for event in said if isinstance(event, Citation)]
+        grounded = groundedness(text, [passage.text for passage in request.passages]).score
+        # A question of nothing but "why?" has no words that an answer could share.
+        asked = relevance(request.question, " ".join((text, *cited))) if stems(request.question) else 1.0
+        support = min(finished.support, grounded, asked)
     return Draft(events=tuple(said), finished=finished, support=support, complete=complete)
