@@ -65,6 +65,8 @@ _NEAR: Final = 6
 _OF_NAMES: Final = 20
 """The same for names: what is said of somebody goes on for sentences that do not name them again."""
 _STRETCH: Final = 8
+_KEPT: Final = 8_192
+"""Characters of a passage that is remembered; longer ones are read anew."""
 _MOST_SENTENCES: Final = 200
 
 
@@ -151,6 +153,23 @@ def _number(shown: str) -> str:
     return plain.rstrip("0").rstrip(".") if "." in plain else plain
 
 
+def _read(context: str) -> tuple[tuple[str, ...], tuple[bool, ...]]:
+    """The content words of a passage in order, and whether each stands in a negated sentence."""
+    order: list[str] = []
+    turned: list[bool] = []
+    for sentence in sentences_of(context):
+        words = words_of(sentence)
+        negated = sum(word.negates for word in words) % 2 == 1
+        kept = [word.stem for word in words if word.content]
+        order.extend(kept)
+        turned.extend([negated] * len(kept))
+    return tuple(order), tuple(turned)
+
+
+_remembered = lru_cache(maxsize=1_024)(_read)
+"""Passages come again, with other answers and sentence by sentence."""
+
+
 class _Held:
     """What the passages hold: words, where each stands, and whether what surrounds it is negated."""
 
@@ -158,12 +177,9 @@ class _Held:
         self.order: list[str] = []
         self.negated: list[bool] = []
         for context in contexts:
-            for sentence in sentences_of(context):
-                words = words_of(sentence)
-                negated = sum(word.negates for word in words) % 2 == 1
-                kept = [word.stem for word in words if word.content]
-                self.order.extend(kept)
-                self.negated.extend([negated] * len(kept))
+            order, negated = _remembered(context) if len(context) <= _KEPT else _read(context)
+            self.order.extend(order)
+            self.negated.extend(negated)
             # Words of different passages are not near each other.
             self.order.extend([""] * _OF_NAMES)
             self.negated.extend([False] * _OF_NAMES)
