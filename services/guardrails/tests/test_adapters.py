@@ -17,6 +17,10 @@ from typing import Any
 import httpx
 import pytest
 from aiokafka import AIOKafkaConsumer
+from onnx import TensorProto, helper
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 
 from anabranch import topics
 from anabranch.guardrails.v1 import events_pb2 as events
@@ -26,10 +30,13 @@ from anabranch.registry.v1 import guards_pb2 as guards
 from anabranch_bus import BusSettings, Event, KafkaBus, MemoryBus
 from anabranch_faults import Invalid, Overloaded, Unreachable
 from anabranch_guardrails.adapters.blocked import BusBlockedRecord
+from anabranch_guardrails.adapters.catalogue import catalogue
 from anabranch_guardrails.adapters.moderation import ModerationEndpoint
+from anabranch_guardrails.adapters.onnx_model import OnnxModel
 from anabranch_guardrails.application.ports import Blocked
 from anabranch_guardrails.domain import Stage, Status, Subject, Verdict
 from anabranch_guardrails.domain.policies import Result
+from anabranch_guardrails.testing import policy, rule
 from anabranch_rpc import connect
 from anabranch_testkit import poll_until
 
@@ -145,6 +152,72 @@ class TestModeration:
         with pytest.raises(Unreachable):
             await model.look(SUBJECT)
         await model.close()
+
+
+def stored(folder: Path, *outputs: float, text: bool = False) -> Path:
+    """A model that says the same of every row: `outputs` added to nothing of what it takes."""
+    column = helper.make_tensor("c", TensorProto.FLOAT, [1, len(outputs)], outputs)
+    if text:
+        taken = [helper.make_tensor_value_info("text", TensorProto.STRING, ["n"])]
+        nodes = [helper.make_node("Identity", ["c"], ["y"])]
+    else:
+        names = ("input_ids", "attention_mask")
+        taken = [helper.make_tensor_value_info(name, TensorProto.INT64, ["n", "s"]) for name in names]
+        nodes = [
+            helper.make_node("Mul", ["input_ids", "attention_mask"], ["m"]),
+            helper.make_node("Cast", ["m"], ["f"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMax", ["f"], ["r"], axes=[1], keepdims=1),
+            helper.make_node("Add", ["r", "c"], ["y"]),
+        ]
+    given = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", len(outputs)])]
+    graph = helper.make_graph(nodes, "g", taken, given, [column])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    vocabulary = {"[UNK]": 0, "fine": 0, "bad": 9}
+    words = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    words.pre_tokenizer = Whitespace()
+    words.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+class TestModelInAFile:
+    def test_a_model_over_tokens_sees_a_long_text_in_windows(self, tmp_path: Path) -> None:
+        model = OnnxModel(stored(tmp_path, -5.0))
+        assert model.version.startswith("onnx-")
+        looked = [model.look(Subject(stage=Stage.INPUT, text=text)).score for text in ("fine", "fine " * 2_000 + "bad")]
+        assert [round(score, 2) for score in looked] == [0.01, 0.98]
+        far = model.look(Subject(stage=Stage.INPUT, text="fine " * 20_000))
+        assert far.reason.startswith("32 of ")
+
+    @pytest.mark.parametrize(
+        ("outputs", "score"), [((0.3,), 0.3), ((0.9, 0.1), 0.1), ((3.0, 3.0), 0.5), ((-2.0, 1.0, 1.0), 0.975)]
+    )
+    def test_a_model_over_text_gives_logits_or_probabilities(
+        self, tmp_path: Path, outputs: tuple[float, ...], score: float
+    ) -> None:
+        model = OnnxModel(stored(tmp_path, *outputs, text=True))
+        assert model.look(SUBJECT).score == pytest.approx(score, abs=0.001)
+
+    def test_what_cannot_be_run_is_refused_in_a_sentence(self, tmp_path: Path) -> None:
+        with pytest.raises(Invalid, match="cannot be read"):
+            OnnxModel(tmp_path)
+        (tmp_path / "model.onnx").write_bytes(b"nonsense")
+        with pytest.raises(Invalid, match="no model"):
+            OnnxModel(tmp_path)
+        stored(tmp_path, 0.0)
+        (tmp_path / "tokenizer.json").unlink()
+        with pytest.raises(Invalid, match="no tokenizer"):
+            OnnxModel(tmp_path)
+
+    def test_numbers_that_are_none_are_a_fault(self, tmp_path: Path) -> None:
+        with pytest.raises(Invalid, match="finite"):
+            OnnxModel(stored(tmp_path, float("nan"), text=True)).look(SUBJECT)
+
+    async def test_it_is_the_check_moderation_of_policies(self, tmp_path: Path) -> None:
+        checks = catalogue(model=OnnxModel(stored(tmp_path, 0.9, text=True)), moderation_threshold=0.8)
+        (kind,) = [kind for kind in checks.kinds if kind.name == "moderation"]
+        plan = checks.plan(policy(rule("moderation")))
+        assert (kind.threshold, plan.steps[Stage.INPUT][0].timeout) == (0.8, timedelta(seconds=2))
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from anabranch_bus import Bus
 from anabranch_guardrails.adapters.blocked import BusBlockedRecord
 from anabranch_guardrails.adapters.catalogue import catalogue as all_checks
 from anabranch_guardrails.adapters.moderation import ModerationEndpoint
+from anabranch_guardrails.adapters.onnx_model import OnnxModel
 from anabranch_guardrails.adapters.personal.vault import Restorer
 from anabranch_guardrails.adapters.telemetry import Observed
 from anabranch_guardrails.application.catalogue import Catalogue, look_once
@@ -36,7 +37,8 @@ def build(settings: Settings, *, bus: Bus, catalogue: Catalogue | None = None) -
     if settings.moderation_url:
         key = settings.moderation_key.get_secret_value()
         moderation = ModerationEndpoint(settings.moderation_url, model=settings.moderation_model, key=key)
-    checks = catalogue or all_checks(moderation, moderation_threshold=settings.moderation_threshold)
+    model = OnnxModel(settings.moderation_onnx) if settings.moderation_onnx is not None else None
+    checks = catalogue or all_checks(moderation, model=model, moderation_threshold=settings.moderation_threshold)
     telemetry = Observed()
     record = BusBlockedRecord(bus, capacity=settings.blocked_waiting)
     workers = Workers(threads=settings.workers, waiting=settings.texts_waiting, abandoned=telemetry.abandoned)

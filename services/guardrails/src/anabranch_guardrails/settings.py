@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from anabranch_runtime import ServiceSettings
@@ -34,6 +35,10 @@ class Settings(ServiceSettings):
     )
     moderation_key: SecretStr = Field(default=SecretStr(""), description="its key")
     moderation_model: str = Field(default="omni-moderation-latest", min_length=1, description="its model")
+    moderation_onnx: Path | None = Field(
+        default=None,
+        description="a folder with model.onnx (and tokenizer.json, unless it reads text), for the check `moderation`",
+    )
     moderation_threshold: float = Field(default=0.5, ge=0, le=1, description="score from which it has found something")
 
     @field_validator("moderation_url")
@@ -42,3 +47,9 @@ class Settings(ServiceSettings):
         if value and not value.startswith(("http://", "https://")):
             raise ValueError("an address begins with http:// or https://")
         return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _one(self) -> Settings:
+        if self.moderation_url and self.moderation_onnx is not None:
+            raise ValueError("give moderation_url or moderation_onnx, not both")
+        return self

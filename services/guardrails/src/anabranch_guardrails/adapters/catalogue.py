@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
 from typing import Final
 
 from anabranch_faults import Invalid
@@ -21,22 +22,28 @@ __all__ = ["catalogue", "stages_of"]
 _SURE: Final = 0.5
 """Threshold of what either is there or is not: the score says which form it has, all of which count."""
 
+_OWN: Final = timedelta(seconds=2)
 _LONG: Final = 1_000_000
 """An operator's pattern may be about the text's beginning or end, which windows have their own of."""
 
 
-def catalogue(moderation: RemoteCheck | None = None, *, moderation_threshold: float = _SURE) -> Catalogue:
-    """All checks; with `moderation` the operator's own model is one of them."""
+def catalogue(
+    moderation: RemoteCheck | None = None, *, model: Check | None = None, moderation_threshold: float = _SURE
+) -> Catalogue:
+    """All checks; with `moderation` (elsewhere) or `model` (here) the operator's own model is one of them."""
     kinds = [*_by_form(), *_by_head()]
-    if moderation is not None:
+    own = moderation or model
+    if own is not None:
         kinds.append(
             Kind(
                 name="moderation",
-                version=moderation.version,
+                version=own.version,
                 stages=stages_of("moderation"),
                 threshold=moderation_threshold,
                 description="The operator's own model.",
                 remote=moderation,
+                make=None if model is None else _without_options(model),
+                timeout=_OWN,
             )
         )
     return Catalogue(kinds, anonymiser=VaultAnonymiser)
@@ -86,7 +93,7 @@ def _by_form() -> Iterable[Kind]:
         (
             "groundedness",
             grounded.configured,
-            grounded.VERSION,
+            grounded.configured({}).version,
             _SURE,
             "Answers that the passages do not bear out: 1 less the groundedness.",
             "whole",

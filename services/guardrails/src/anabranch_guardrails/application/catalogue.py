@@ -29,7 +29,8 @@ class Kind:
 
     `whole`: a text cannot be looked at in windows, nor an answer before it is complete; where it is `spanned` too,
     each place that it finds is sure as soon as it is there. `asked`: what it finds in a passage depends on what the
-    person asked. `window`: code points seen at once.
+    person asked. `window`: code points seen at once. `timeout`: of rules that say nothing (None: 50 ms here, 2 s
+    elsewhere).
     """
 
     name: str
@@ -43,6 +44,7 @@ class Kind:
     spanned: bool = False
     asked: bool = False
     window: int = WINDOW
+    timeout: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,13 +127,15 @@ class Catalogue:
                 rule=rule,
                 kind=kind,
                 version=kind.version,
-                timeout=rule.timeout or _ELSEWHERE,
+                timeout=rule.timeout or kind.timeout or _ELSEWHERE,
                 remote=kind.remote,
             )
         if kind.make is None:
             raise Invalid(f"{rule.check} is not set up here", field="check")
         check = kind.make(rule.options)
-        return Step(rule=rule, kind=kind, version=check.version, timeout=rule.timeout or _HERE, check=check)
+        return Step(
+            rule=rule, kind=kind, version=check.version, timeout=rule.timeout or kind.timeout or _HERE, check=check
+        )
 
 
 def _order(step: Step) -> tuple[bool, int]:
