@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -22,6 +23,7 @@ from anabranch.retrieval.v1.events_pb2 import DocumentIndexed
 from anabranch_bus import BusSettings, KafkaBus, MemoryBus
 from anabranch_bus.events import Event
 from anabranch_faults import Invalid
+from anabranch_gateway.adapters import caching
 from anabranch_gateway.adapters.caching import CacheFigures, answer_cache, cited_by, packaged_verifier, sources_of
 from anabranch_gateway.application.ask.course import Course, metered_as
 from anabranch_gateway.application.ask.reusing import Reusing
@@ -201,7 +203,10 @@ class TestVerifier:
             assert same > sure(trap, "Who founded Allure magazine?", 0.97) + 1, trap
 
     def test_it_is_small_and_one_of_other_features_is_refused(self) -> None:
+        folder = Path(caching.__file__).parent / "verifier"
         assert packaged_verifier().version.startswith("cv-")
+        assert packaged_verifier().version in (folder / "card.md").read_text()
+        assert (folder / "verifier.json").stat().st_size < 5_000_000
         with pytest.raises(Invalid):
             verifier_from({"format": "anabranch-trees-1", "features": ["cosine"], "trees": []})
         with pytest.raises(Invalid):
