@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -77,6 +80,23 @@ def test_the_same_answer_gets_the_same_score_whatever_came_before() -> None:
     first = look("The town was settled in 1688.")
     look("Something else, quite different.")
     assert look("The town was settled in 1688.") == first
+
+
+@pytest.mark.parametrize("seed", ["1", "2", "3"])
+def test_the_same_answer_gets_the_same_score_in_every_process(seed: str) -> None:
+    answer = "The mayor of Hoosick did not open the river bridge in 2010 with the governor of the county."
+    program = (
+        "import sys; from anabranch_guardrails.adapters.grounded.features import features;"
+        "print(list(features(sys.argv[1], [sys.argv[2]]).values()))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, answer, PASSAGE],
+        env={**os.environ, "PYTHONHASHSEED": seed},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.strip() == str(list(features(answer, [PASSAGE]).values()))
 
 
 def test_every_feature_is_a_number_for_any_answer() -> None:
