@@ -13,6 +13,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from anabranch.evaluation.v1.events_pb2 import AnswerScored
 from anabranch.feedback.v1 import events_pb2 as pb
 from anabranch.gateway.v1.events_pb2 import AnswerServed
+from anabranch.guardrails.v1 import events_pb2 as guardrails
+from anabranch.retrieval.v1.retrieval_service_pb2 import Passage
 from anabranch.upstream.v1 import feedback_pb2 as upstream
 from anabranch_feedback.application.ports import Codec, Feedback, Kept, Rejection
 from anabranch_feedback.domain.answers import Answer, DocumentShown
@@ -182,7 +184,7 @@ def cause_of(served: AnswerServed) -> pb.Cause:
                 cited=passage.chunk_id in cited,
                 features=passage.features,
             )
-            for shown, passage in enumerate(served.passages, start=1)
+            for shown, passage in enumerate(_seen(served), start=1)
         ],
         feature_set=served.feature_set,
         ranks_randomised=served.ranks_randomised,
@@ -190,6 +192,14 @@ def cause_of(served: AnswerServed) -> pb.Cause:
         served_at=served.served_at,
         asked_by=served.user_id,
     )
+
+
+def _seen(served: AnswerServed) -> list[Passage]:
+    """The passages that people saw: those that guardrails withheld are in the record, and were shown to nobody."""
+    stops = (guardrails.VERDICT_BLOCK, guardrails.VERDICT_REVIEW)
+    guards = (one for one in served.guards if one.HasField("passage") and not one.shadow)
+    withheld = {one.passage for one in guards if one.verdict in stops}
+    return [passage for place, passage in enumerate(served.passages) if place not in withheld]
 
 
 def _digest(query: str) -> str:
@@ -211,7 +221,7 @@ def answer_from(served: AnswerServed) -> Answer:
         raise invalid("answer_id", "the record names no answer")
     cited = {citation.chunk_id for citation in served.citations}
     documents: dict[tuple[str, str], bool] = {}
-    for passage in served.passages:
+    for passage in _seen(served):
         key = (passage.document.corpus or served.corpus, passage.document.document_id)
         documents[key] = documents.get(key, False) or passage.chunk_id in cited
     return Answer(
@@ -305,8 +315,10 @@ def _shown(cause: bytes) -> frozenset[str]:
 def _emptied(kept: Kept) -> Kept:
     """Without who asked and what was said, as if content had been switched off; what led to the answer stays."""
     record, cause = AnswerServed.FromString(kept.record), pb.Cause.FromString(kept.cause)
-    for field in ("user_id", "session_id", "question", "search_query", "answer"):
+    for field in ("user_id", "session_id", "question", "search_query", "answer", "history", "variables"):
         record.ClearField(field)
+    for guard in record.guards:
+        guard.ClearField("reason")
     record.has_content = False
     for passage in record.passages:
         passage.ClearField("text")

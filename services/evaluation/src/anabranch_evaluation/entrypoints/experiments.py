@@ -11,6 +11,7 @@ from anabranch.evaluation.v1 import events_pb2 as events
 from anabranch.feedback.v1.events_pb2 import RatingGiven
 from anabranch.gateway.v1.events_pb2 import AnswerServed
 from anabranch.generation.v1 import generation_service_pb2 as generation
+from anabranch.guardrails.v1 import events_pb2 as guardrails
 from anabranch.registry.v1 import lineage_pb2, loop_pb2
 from anabranch.upstream.v1 import feedback_pb2 as upstream
 from anabranch_evaluation.application.observing import Context, ScoredAnswer, Served
@@ -101,12 +102,21 @@ def experiment_from(message: lineage_pb2.Experiment) -> Experiment:
     )
 
 
+def _withheld(message: AnswerServed) -> set[int]:
+    """Places of passages that guardrails kept from the model: the answer is not drawn from them."""
+    stops = (guardrails.VERDICT_BLOCK, guardrails.VERDICT_REVIEW)
+    guards = (one for one in message.guards if one.HasField("passage") and not one.shadow)
+    return {one.passage for one in guards if one.verdict in stops}
+
+
 def served_from(message: AnswerServed) -> Served:
     """An answer as served. Raises Invalid for one that names nothing."""
     for field in ("tenant", "answer_id"):
         if not getattr(message, field):
             raise Invalid("is empty", field=field)
     served_at = message.served_at.ToDatetime(UTC) if message.HasField("served_at") else datetime.now(UTC)
+    blocked = message.finish_reason == generation.FINISH_REASON_BLOCKED
+    withheld = _withheld(message)
     exposure = None
     if message.experiment_id and message.arm:
         exposure = Exposure(
@@ -119,7 +129,7 @@ def served_from(message: AnswerServed) -> Served:
             served_at=served_at,
             latency=message.timings.total.ToTimedelta(),
             abstained=message.abstained,
-            blocked=message.finish_reason == generation.FINISH_REASON_BLOCKED,
+            blocked=blocked,
         )
     return Served(
         tenant=message.tenant,
@@ -129,11 +139,16 @@ def served_from(message: AnswerServed) -> Served:
         experiment_id=message.experiment_id,
         arm=message.arm,
         user_id=message.user_id,
-        readable=message.has_content,
+        # What was blocked is no answer, well or badly borne out.
+        readable=message.has_content and not blocked,
         question=message.question,
         answer=message.answer,
         abstained=message.abstained,
-        contexts=[Context(chunk_id=one.chunk_id, text=one.text) for one in message.passages],
+        contexts=[
+            Context(chunk_id=one.chunk_id, text=one.text)
+            for place, one in enumerate(message.passages)
+            if place not in withheld
+        ],
         cited=[one.text for one in message.citations if one.text],
         latency=message.timings.total.ToTimedelta(),
         exposure=exposure,
