@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import onnxruntime
+import onnxruntime  # type: ignore[import-untyped] # it carries no types
 from tokenizers import Tokenizer
 
 from anabranch_faults import Invalid
