@@ -567,4 +567,4 @@ class TestStreams:
             service.told.waits.clear()
             await service.stream("Green tea is steeped for two minutes [1]. Black tea for four [2].", Ended())
             waits += service.told.waits
-        assert sorted(waits)[len(waits) // 2] < timedelta(milliseconds=20)
+        assert sorted(waits)[len(waits) // 2] < timedelta(milliseconds=100)

@@ -257,9 +257,9 @@ class TestTails:
         "text", ["<" * 50_000, "[" * 50_000, "a1_" * 20_000, "1 " * 30_000, "-----BEGIN " * 5_000, "x" * 99_999]
     )
     def test_no_text_takes_long(self, text: str) -> None:
-        began = time.perf_counter()
+        began = time.process_time()
         start = tail_of(text, 0).start
-        assert time.perf_counter() - began < 0.5
+        assert time.process_time() - began < 0.5
         assert len(text) - start <= LONGEST_OPEN
 
     def test_a_sentence_ends_where_something_follows(self) -> None:
