@@ -216,6 +216,10 @@ def test_the_brokers_own_tools_are_at_hand(kafka: str) -> None:
     assert not re.search(r"NoClassDefFound|ClassNotFound", done.stderr)
 
 
+def test_no_port_is_given_out_twice_while_nobody_listens_on_it_yet() -> None:
+    assert len({free_port() for _ in range(300)}) == 300
+
+
 def test_a_free_port_is_the_preferred_one_while_nobody_has_it() -> None:
     port = free_port()
     assert free_port(port) == port

@@ -20,6 +20,8 @@ from anabranch_local import guard
 
 _GUARD = Path(guard.__file__)
 _EPHEMERAL_FIRST = 32_768
+# Ports that were dealt out and may not be listened on yet: a part that starts later must not be given one of them.
+_dealt: set[int] = set()
 _spawner: ThreadPoolExecutor | None = None
 _spawner_lock = threading.Lock()
 
@@ -145,15 +147,17 @@ def port_is_free(port: int) -> bool:
 def free_port(preferred: int = 0) -> int:
     """A loopback port nobody listens on: `preferred` if it is free.
 
-    Otherwise below the ephemeral range: there, a client that retries a stopped server can connect to itself and so take
-    the very port the server wants back.
+    Otherwise one that was not given out before, below the ephemeral range: there, a client that retries a stopped server
+    can connect to itself and so take the very port the server wants back.
     """
     if preferred and port_is_free(preferred):
+        _dealt.add(preferred)
         return preferred
     source = random.SystemRandom()
     for _ in range(200):
         port = source.randrange(20_000, _EPHEMERAL_FIRST)
-        if port_is_free(port):
+        if port not in _dealt and port_is_free(port):
+            _dealt.add(port)
             return port
     raise StartError("no free loopback port between 20000 and 32767")
 
