@@ -147,8 +147,8 @@ def port_is_free(port: int) -> bool:
 def free_port(preferred: int = 0) -> int:
     """A loopback port nobody listens on: `preferred` if it is free.
 
-    Otherwise one that was not given out before, below the ephemeral range: there, a client that retries a stopped server
-    can connect to itself and so take the very port the server wants back.
+    Otherwise one that was not given out before, below the ephemeral range: there, a client that retries a stopped
+    server can connect to itself and so take the very port the server wants back.
     """
     if preferred and port_is_free(preferred):
         _dealt.add(preferred)
