@@ -316,8 +316,9 @@ def main() -> None:
             "cache": own,
             "best_safe_cosine": cosine,
             "best_cosine_safe_on_the_whole": mean,
-            "times_the_hits": round(own["semantic_hit_share"] / max(cosine["semantic_hit_share"], 1e-9), 2)
-            if cosine
+            # None: no cosine that keeps the bound serves anything.
+            "times_the_hits": round(own["semantic_hit_share"] / cosine["semantic_hit_share"], 2)
+            if cosine and cosine["semantic_hit_share"]
             else None,
             "traps_served_wrong": {rule or "none": f"{caught[rule]}/{seen[rule]}" for rule in sorted(seen)},
             "lookup_ms": round(1_000 * seconds / questions, 3),
