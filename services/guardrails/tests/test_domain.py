@@ -236,6 +236,8 @@ class TestTails:
         assert tail_of("in 199", 0, groups=False) == Tail(3, plain=False)
 
     def test_a_word_and_a_citation_are_plain(self) -> None:
+        assert not tail_of("end.", 0).plain
+        assert tail_of("end.", 0, groups=False).plain
         for text in ("hello", "hello,", "see [1", "see [1]"):
             assert tail_of(text, 0).plain, text
         for text in ("see [1](", "a1", "ada@", "<b", "[text"):

@@ -12,6 +12,8 @@ LONGEST_OPEN: Final = 2_048
 """Code points of an open end that are held at most; past this it is checked as it stands."""
 
 _PLAIN: Final = re.compile(r"[^\W\d_]{1,24}[,;:!?…\"')»”]*\Z")
+_PLAIN_OR_LAST: Final = re.compile(r"[^\W\d_]{1,24}[.,;:!?…\"')»”]*\Z")
+"""The same where a point makes no address of it."""
 _CAPITALS: Final = re.compile(r"[A-Z]{1,5}\Z")
 _CITATION: Final = re.compile(r"\[\d{0,3}\]?")
 """Whatever becomes of it: what it shows by itself is no more than that."""
@@ -38,8 +40,8 @@ def tail_of(text: str, begin: int, *, groups: bool = True) -> Tail:
     """The open end of `text`, looked for from `begin` on; `start` is the text's length where nothing is open.
 
     Open are: the last run without spaces, with (`groups`) the groups of digits and capitals before it (numbers of
-    cards, phones and accounts have gaps), a tag or placeholder that is not closed, a link in Markdown, a private key's
-    block.
+    cards, phones and accounts have gaps; who looks for none looks for no addresses either), a tag or placeholder that
+    is not closed, a link in Markdown, a private key's block.
     """
     low = max(begin, len(text) - LONGEST_OPEN)
     start = min(
@@ -81,7 +83,7 @@ def _run(text: str, low: int, *, groups: bool) -> tuple[int, bool]:
     if goes_on and last:
         found = start
     if not groups or not _grouped(last):
-        return found, found == end or _PLAIN.fullmatch(last) is not None
+        return found, found == end or (_PLAIN if groups else _PLAIN_OR_LAST).fullmatch(last) is not None
     for _ in range(_GROUPS + 1):
         run = text[start:edge]
         if not _grouped(run):
