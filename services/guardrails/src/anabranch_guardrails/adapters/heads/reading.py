@@ -147,6 +147,7 @@ def told(part: Part) -> Told:
     apart[places.first[window] : places.last[window] + 1] = False
     others = singles[apart]
     usual = float(np.median(others)) if len(others) else -1.0
+    spread = float(others.std()) if len(others) else 1.0
     next_best = float(others.max()) if len(others) else -1.0
     words = part.grams.words[0]
     low, high = part.compact(np.asarray([places.starts[window], places.ends[window]], dtype=np.int32))
@@ -164,6 +165,7 @@ def told(part: Part) -> Told:
         alike,
         0.0,
         math.log1p(places.single),
+        min(6.0, (best - usual) / (0.3 + spread)),
     ]
     return Told(features=np.asarray(features, dtype=np.float32), window=window, words=frozenset(mine))
 
