@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from anabranch_client import Anabranch, Delta, FinishReason
+from anabranch_faults import Unreachable
 from anabranch_local.state import load_state
 from anabranch_testkit.platform import RunningPlatform, running_platform
 
@@ -59,10 +60,24 @@ def unguarded(platform: RunningPlatform, data: Path) -> Iterator[Anabranch]:
             time.sleep(0.05)
         key = (data / "key").read_text(encoding="utf-8").strip()
         with Anabranch(json.loads(addresses.read_text(encoding="utf-8"))["rpc"], key=key) as client:
+            ready(client, until)
             yield client
     finally:
         process.terminate()
         process.wait(30)
+
+
+def ready(client: Anabranch, until: float) -> None:
+    """Returns once it knows a routing."""
+    while True:
+        try:
+            client.ask("Is all ready?", corpus="beerqa")
+        except Unreachable:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+        else:
+            return
 
 
 def asked(client: Anabranch, question: str) -> tuple[float, bool, float, float]:
