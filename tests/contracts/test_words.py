@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from anabranch_feedback.bootstrap import build as build_feedback
 from anabranch_feedback.settings import Settings as FeedbackSettings
 from anabranch_feedback.testing import feedback, new_answer_id, served
 from anabranch_generation.adapters.prompting import answer_messages
-from anabranch_generation.domain import DocumentRef, Passage, Prompt
+from anabranch_generation.domain import DocumentRef, Passage, Request
 from anabranch_rpc import connect
 from anabranch_runtime import Process
 from anabranch_training.bootstrap import build as build_training
@@ -105,7 +106,14 @@ def test_adapters_learn_on_the_prompt_that_generation_sends() -> None:
         title=title,
         title_path=("Part", "Section"),
     )
-    sent = answer_messages(Prompt(), question, [passage, passage], ())
+    sent = answer_messages(Request(question=question), [passage, passage], (), model="m").messages
     shown = ShownPassage(document="d", title=f"{title} > Part > Section", text=text)
     learned = prompt_of(question, [shown, shown])
-    assert learned == [{"role": one.role, "content": one.text} for one in sent]
+    # The envelope of data is another with every request, and with every row that is learned from.
+    assert [alike(one["content"]) for one in learned] == [alike(one.text) for one in sent]
+    assert [one["role"] for one in learned] == [one.role for one in sent]
+    assert learned == prompt_of(question, [shown, shown]) != prompt_of(question, [shown])
+
+
+def alike(text: str) -> str:
+    return re.sub(r"data-[0-9a-f]{8}\b", "data-", text)

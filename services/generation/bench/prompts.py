@@ -34,10 +34,9 @@ from anabranch.registry.v1 import prompt_service_pb2_grpc as prompts_grpc
 from anabranch.registry.v1 import prompts_pb2 as values
 from anabranch.retrieval.v1.retrieval_service_pb2 import Passage
 from anabranch_faults import Invalid
-from anabranch_generation.adapters.prompting import BUILT_IN
 from anabranch_local.kafka import KafkaServer
 from anabranch_local.provisioning import provision
-from anabranch_prompts import PromptTemplate, check, render
+from anabranch_prompts import ANSWER, PromptTemplate, check, render
 from anabranch_prompts.payloads import PAYLOADS
 from anabranch_prompts.program import forget
 
@@ -55,7 +54,7 @@ TYPED: Final = PromptTemplate(
     name="typed",
     system="Answer {{ person }} in a {{ tone }} tone, within {{ days }} days."
     "{% if notes %} Notes: {{ notes|join('; ') }}{% endif %}",
-    template=BUILT_IN.template,
+    template=ANSWER.template,
     variables={
         "type": "object",
         "properties": {
@@ -217,7 +216,7 @@ def renders(times: int) -> dict[str, Any]:
     """What rendering takes."""
     found: dict[str, Any] = {}
     for name, prompt, given, mark in (
-        ("built_in", BUILT_IN, {}, False),
+        ("built_in", ANSWER, {}, False),
         ("typed_and_marked", TYPED, GIVEN, True),
     ):
         took: list[float] = []

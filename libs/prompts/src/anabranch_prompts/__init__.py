@@ -1,5 +1,6 @@
 """Prompts as values: typed variables, composition, and rendering in a sandbox with limits."""
 
+from anabranch_prompts.builtin import ANSWER, UNANSWERED
 from anabranch_prompts.cases import TestResult, run_tests
 from anabranch_prompts.checking import Problem, check
 from anabranch_prompts.marking import Marking, harmless
@@ -19,8 +20,10 @@ from anabranch_prompts.values import (
 from anabranch_prompts.variables import declared, required
 
 __all__ = [
+    "ANSWER",
     "MAX_RENDERED",
     "MAX_TEMPLATE",
+    "UNANSWERED",
     "Data",
     "Label",
     "Marking",
