@@ -48,7 +48,7 @@ class Account:
         """Sees to it that `micros` are free; whether more was granted, by this or by another call. Raises Transient."""
         if self.growing is None:
             self.growing = asyncio.create_task(self._take(micros - self.free, bound))
-            self.growing.add_done_callback(self._grown)
+            self.growing.add_done_callback(self._heard)
         growing = self.growing
         self.waiting += micros
         try:
@@ -62,7 +62,7 @@ class Account:
         most = MOST if bound.hard is None else bound.hard
         if self.growing is None and self.free < part // 2 and self.out < most:
             self.growing = asyncio.create_task(self._take(1, bound))
-            self.growing.add_done_callback(self._grown)
+            self.growing.add_done_callback(self._heard)
 
     async def refresh(self) -> None:
         """Reads anew what others hold. Raises Transient."""
@@ -80,15 +80,20 @@ class Account:
         return found
 
     async def _take(self, least: int, bound: BudgetBound) -> bool:
-        await asyncio.sleep(0)  # so that all who came at once are counted in `waiting`
-        want = max(least, _part(bound), self.waiting - self.free)
-        hard = MOST if bound.hard is None else bound.hard
-        granted, self.out = await self.grants.take(self.window, least=least, want=want, hard=hard)
-        self.mine += granted
-        return granted > 0
+        try:
+            await asyncio.sleep(0)  # so that all who came at once are counted in `waiting`
+            want = max(least, _part(bound), self.waiting - self.free)
+            hard = MOST if bound.hard is None else bound.hard
+            granted, self.out = await self.grants.take(self.window, least=least, want=want, hard=hard)
+            self.mine += granted
+            return granted > 0
+        finally:
+            # Here, and not when the loop comes round to it: waiting for a task that is done takes no time, and whoever
+            # did so again and again would keep the loop from ever coming round.
+            self.growing = None
 
-    def _grown(self, task: asyncio.Task[bool]) -> None:
-        self.growing = None
+    @staticmethod
+    def _heard(task: asyncio.Task[bool]) -> None:
         if not task.cancelled():
             task.exception()  # whoever waits has it; one that asked ahead does without
 
