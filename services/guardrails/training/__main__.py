@@ -2,7 +2,7 @@
 
     nice -n 10 .venv/bin/python -m services.guardrails.training --data ../shared/data [--out DIR]
 
-`guardrails` in the data holds the files that `texts.FILES` names. Figures and thresholds come from five folds that
+`guardrails` in the data holds the files that `texts.FILES` names. Figures and thresholds come from three folds that
 share neither templates nor payloads; prints them as JSON.
 """
 
@@ -43,7 +43,7 @@ SIGNS: Final = {
     "toxicity": (1, -1),
 }
 """What features may say, by head: more of it is worse, is better, or either."""
-REAL_FALSE_POSITIVES: Final = 0.012
+REAL_FALSE_POSITIVES: Final = 0.01
 """Of real passages that nothing was trained on, so many may be held."""
 LOOK_ALIKES: Final = 0.95
 """Of the harmless that look like attacks, so many pass."""
@@ -299,7 +299,7 @@ def judged(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The second stage with its threshold at even odds, and its figures.
 
-    With `real`, features of harmless texts that nothing was trained on, so few of them reach the threshold as well.
+    With `real`, features of harmless texts that nothing was trained on, so few of those reach the threshold.
     """
     labels = np.asarray([row.label for row in rows], dtype=np.int8)
     weights = np.asarray([row.weight for row in rows])
@@ -307,7 +307,7 @@ def judged(
     found = odds(features, fit)
     bar = bar_of(name, found, rows)
     if real is not None:
-        bar = max(bar, float(np.quantile(odds(real, fit), 1 - REAL_FALSE_POSITIVES)))
+        bar = float(np.quantile(odds(real, fit), 1 - REAL_FALSE_POSITIVES))
     caught, passed = balanced(found, rows, bar)
     at_one = at_false_positives(found, labels, 0.01)
     return {"weights": fit["weights"], "bias": round(fit["bias"] - bar, 5)}, {
