@@ -108,7 +108,7 @@ class GrpcGenerator:
 
     async def _named(self, backend: str, model: str) -> tuple[str, str]:
         """Backend and model by their names: a variant may leave either to the service."""
-        if backend and (model or backend == "extractive"):
+        if backend and model:
             return backend, model
         if backend not in self._backends:
             try:
