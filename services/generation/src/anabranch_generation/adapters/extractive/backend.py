@@ -71,7 +71,9 @@ class ExtractiveBackend:
             )
             return
         written, reason = 0, FinishReason.STOP
-        for number, picked in enumerate(ordered(choice), 1):
+        for picked in ordered(choice):
+            # As everywhere, [n] is the n-th passage: two sentences of one passage carry the same number.
+            number = picked.candidate.passage + 1
             passage, sentence = passages[picked.candidate.passage], picked.candidate.sentence
             quoted = passage.text[sentence.start : sentence.end]
             shown = _shown(quoted)
