@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from anabranch_guardrails.adapters.heads.grams import grams
 from anabranch_guardrails.adapters.heads.linear import model
 from anabranch_guardrails.adapters.heads.reading import (
     Part,
     Reading,
+    asked,
     logistic,
     packaged,
     prompt_features,
     read,
     told_of,
 )
-from anabranch_guardrails.adapters.normal import LOOKED_AT, fold
+from anabranch_guardrails.adapters.normal import LOOKED_AT
 from anabranch_guardrails.domain import Finding, Span, Stage, Subject
 
 __all__ = ["Injection"]
@@ -85,7 +85,7 @@ class Injection:
 
     def _passage(self, subject: Subject) -> Finding:
         limit = _INGESTED if subject.stage is Stage.INGESTION else LOOKED_AT
-        question = frozenset(grams(fold(subject.question).text).words[0].tolist()) if subject.question else frozenset()
+        question = asked(subject.question)
         best, which = 0.0, None
         for place, part in enumerate(told_of(subject.text, limit)):
             score = logistic(part.to(question), self._stages["passage"])

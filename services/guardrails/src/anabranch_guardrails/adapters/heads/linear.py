@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from anabranch_guardrails.adapters.heads.grams import CHARACTER_BITS, WORD_BITS, Grams
 
-__all__ = ["Floats", "Head", "Places", "Sums", "model", "rarities", "sums"]
+__all__ = ["Floats", "Head", "Places", "Sums", "Tables", "model", "rarities", "squared", "sums", "weighed"]
 
 Floats = NDArray[np.float32]
 Places = NDArray[np.int32]
@@ -56,29 +56,45 @@ class Sums:
         return total
 
 
-def _running(places: Places | None, per_place: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+def _running(places: Places | None, per_place: NDArray[np.float64], count: int) -> Any:
     if places is not None:
         per_place = np.bincount(places, weights=per_place, minlength=count).astype(np.float64)
     return np.concatenate([[0.0], np.cumsum(per_place)])
 
 
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """By bucket, what running sums add up: rarities squared, and a head's weights times rarities."""
+
+    characters: NDArray[np.generic]
+    words: NDArray[np.generic]
+
+    def of(self, text: Grams) -> tuple[Floats, Floats]:
+        """The running sums over a text's characters, and over its words."""
+        count = text.characters.shape[1]
+        return (  # float64 sums, so that long texts lose nothing
+            _running(None, self.characters[text.characters].sum(0, dtype=np.float64), count),
+            _running(text.word_places, self.words[text.words].sum(0, dtype=np.float64), count),
+        )
+
+
+def squared(rarity: Rarities) -> Tables:
+    """Of rarities: what the lengths of parts come from."""
+    return Tables(np.square(rarity.characters, dtype=np.float64), np.square(rarity.words, dtype=np.float64))
+
+
+def weighed(head: Head, rarity: Rarities) -> Tables:
+    """Of a head: what the scores of parts come from."""
+    return Tables(head.characters * rarity.characters, head.words * rarity.words)
+
+
 def sums(text: Grams, heads: Mapping[str, Head], rarity: Rarities) -> dict[str, Sums]:
     """Each head's running sums."""
-    count = text.characters.shape[1]
-    rare_characters = rarity.characters[text.characters]
-    rare_words = rarity.words[text.words]
-    squares = (
-        _running(None, np.square(rare_characters, dtype=np.float64).sum(0), count),
-        _running(text.word_places, np.square(rare_words, dtype=np.float64).sum(0), count),
-    )
-    found = {}
-    for name, head in heads.items():
-        values = (
-            _running(None, (head.characters[text.characters] * rare_characters).sum(0, dtype=np.float64), count),
-            _running(text.word_places, (head.words[text.words] * rare_words).sum(0, dtype=np.float64), count),
-        )
-        found[name] = Sums(values=values, squares=squares, bias=head.bias)  # type: ignore[arg-type]  # float64 sums, so that long texts lose nothing
-    return found
+    squares = squared(rarity).of(text)
+    return {
+        name: Sums(values=weighed(head, rarity).of(text), squares=squares, bias=head.bias)
+        for name, head in heads.items()
+    }
 
 
 @lru_cache(maxsize=16)

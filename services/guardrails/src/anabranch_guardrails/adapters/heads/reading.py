@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Final
+from functools import cached_property, lru_cache
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anabranch_guardrails.adapters.heads.grams import Grams, grams
-from anabranch_guardrails.adapters.heads.linear import Floats, Head, Rarities, Sums, head, model, rarities, sums
+from anabranch_guardrails.adapters.heads.linear import (
+    Floats,
+    Head,
+    Rarities,
+    Sums,
+    Tables,
+    head,
+    model,
+    rarities,
+    squared,
+    weighed,
+)
 from anabranch_guardrails.adapters.heads.windows import Windows, windows
-from anabranch_guardrails.adapters.normal import LOOKED_AT, Layer, Unfolded, unfold
+from anabranch_guardrails.adapters.normal import LOOKED_AT, Layer, Unfolded, fold, unfold
 
 __all__ = [
     "Part",
     "Reader",
     "Reading",
     "Told",
+    "asked",
     "logistic",
     "packaged",
     "passage_features",
@@ -37,15 +49,49 @@ _KEPT: Final = LOOKED_AT
 _SURE: Final = 12.0
 
 
-@dataclass(frozen=True, slots=True)
+_Value = TypeVar("_Value")
+
+
+class Once(dict[str, _Value]):
+    """Values made when they are asked for first."""
+
+    def __init__(self, make: Callable[[str], _Value]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, name: str) -> _Value:
+        """Makes it."""
+        self[name] = value = self._make(name)
+        return value
+
+
+@dataclass(frozen=True)
 class Part:
-    """A layer as heads see it. `windows` are in places of its text; `scores` by head, one for each window."""
+    """A layer as heads see it. `windows` are in places of its text; `scores` by head, one for each window.
+
+    A head reads it when it is asked about first: few checks want all of them.
+    """
 
     layer: Layer
     windows: Windows
     grams: Grams
-    sums: Mapping[str, Sums]
-    scores: Mapping[str, Floats]
+    reader: Reader
+
+    @cached_property
+    def sums(self) -> Mapping[str, Sums]:
+        """Each head's running sums."""
+        squares = self.reader.squares.of(self.grams)
+        return Once(
+            lambda name: Sums(
+                values=self.reader.weighed[name].of(self.grams), squares=squares, bias=self.reader.heads[name].bias
+            )
+        )
+
+    @cached_property
+    def scores(self) -> Mapping[str, Floats]:
+        """Each head's scores of the windows."""
+        starts, ends = self.compact(self.windows.starts), self.compact(self.windows.ends)
+        return Once(lambda name: self.sums[name].of(starts, ends))
 
     def compact(self, places: NDArray[np.int32]) -> NDArray[np.int32]:
         """Compact places of places in the text; its length stands for the end."""
@@ -72,23 +118,27 @@ class Reading:
     parts: tuple[Part, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reader:
     """Heads, and what they share."""
 
     heads: Mapping[str, Head]
     rarity: Rarities
 
+    @cached_property
+    def squares(self) -> Tables:
+        """What the lengths of parts come from."""
+        return squared(self.rarity)
+
+    @cached_property
+    def weighed(self) -> Mapping[str, Tables]:
+        """What the scores of parts come from, by head."""
+        return {name: weighed(one, self.rarity) for name, one in self.heads.items()}
+
     def part(self, layer: Layer) -> Part:
         """One layer, which holds text."""
         text = layer.folded.text
-        found, places = grams(text), windows(text)
-        running = sums(found, self.heads, self.rarity)
-        count = found.characters.shape[1]
-        compact = np.append(found.compact, count).astype(np.int32)
-        starts, ends = compact[places.starts], compact[places.ends]
-        scores = {name: one.of(starts, ends) for name, one in running.items()}
-        return Part(layer=layer, windows=places, grams=found, sums=running, scores=scores)
+        return Part(layer=layer, windows=windows(text), grams=grams(text), reader=self)
 
     def read(self, text: str, *, limit: int = _KEPT) -> Reading:
         """All of it."""
@@ -204,6 +254,12 @@ def read(text: str, *, limit: int = _KEPT) -> Reading:
     if len(text) <= _KEPT:
         return _remembered(text)
     return packaged().read(text, limit=limit)
+
+
+@lru_cache(maxsize=256)
+def asked(question: str) -> frozenset[int]:
+    """The buckets of a question's words; one question comes with many passages."""
+    return frozenset(grams(fold(question).text).words[0].tolist()) if question else frozenset()
 
 
 @lru_cache(maxsize=8_192)

@@ -55,13 +55,15 @@ def respelt(folded: Folded, words: Words) -> Iterator[tuple[str, Folded]]:
 def turned(folded: Folded, words: Words) -> Iterator[tuple[str, Folded]]:
     """The stretches that read as words by ROT13, or backwards, and do not as they stand."""
     spots = [(match.start(), match.end(), match.group()) for match in _WORD.finditer(folded.text)]
-    if len(spots) < _ENOUGH or sum(1 for *_, word in spots if word.lower() in words) > len(spots) - _ENOUGH:
+    known = words.costs
+    strange = [word for *_, word in spots if word.lower() not in known]
+    if len(spots) < _ENOUGH or len(strange) < _ENOUGH:
         return
-    stretch = _stretch(spots, words, lambda word: word.translate(_ROT13))
+    stretch = _stretch(spots, strange, words, lambda word: word.translate(_ROT13))
     if stretch is not None:
         part = folded.part(*stretch)
         yield "rot13", Folded(text=part.text.translate(_ROT13), starts=part.starts, ends=part.ends)
-    stretch = _stretch(spots, words, lambda word: word[::-1])
+    stretch = _stretch(spots, strange, words, lambda word: word[::-1])
     if stretch is not None:
         part = folded.part(*stretch)
         low, high = int(part.starts.min(initial=0)), int(part.ends.max(initial=1))
@@ -73,8 +75,12 @@ def turned(folded: Folded, words: Words) -> Iterator[tuple[str, Folded]]:
         )
 
 
-def _stretch(spots: list[tuple[int, int, str]], words: Words, read: Callable[[str], str]) -> tuple[int, int] | None:
-    """The stretch with most words that are known only when read so."""
+def _stretch(
+    spots: list[tuple[int, int, str]], strange: list[str], words: Words, read: Callable[[str], str]
+) -> tuple[int, int] | None:
+    """The stretch with most words that are known only when read so; `strange` are the words not known as they stand."""
+    if sum(0.9 * min(len(word), 6) / 4 for word in strange if read(word).lower() in words) < _ENOUGH - 0.01:
+        return None  # no stretch adds up to enough: only these words count for it
     best, bounds = 0.0, None
     total, first = 0.0, 0
     for start, end, word in spots:
@@ -166,7 +172,10 @@ def _recut(folded: Folded, words: Words) -> Folded | None:
     count = sum(end - start for start, end in spots)
     if not 12 <= count <= _LONGEST:  # noqa: PLR2004  fewer letters say nothing
         return None
-    known = sum(end - start for start, end in spots if folded.text[start:end].lower() in words)
+    costs, small = words.costs, folded.text.lower() if folded.text.isascii() else ""
+    known = sum(
+        end - start for start, end in spots if (small[start:end] if small else folded.text[start:end].lower()) in costs
+    )
     if known > _STRANGE * count:
         return None
     places = [place for start, end in spots for place in range(start, end)]
