@@ -41,6 +41,8 @@ DEPTH: Final = 10
 SHOWN: Final = 5
 """Passages a person looks at."""
 CALL: Final = timedelta(seconds=60)
+ROUNDS: Final = 10
+"""In which people come until enough have reacted; most are done in one or two."""
 DEALS: Final = 400
 """Names tried until one falls into the variant to be measured."""
 
@@ -80,7 +82,7 @@ class Simulation:
             self.steering.declare()
             known = {each.candidate_id for each in self.steering.candidates()}
             earlier = self.steering.last_run()
-            await self.react(client, people(self.plan, self.asked, self.plan.events), label="feedback")
+            await self.judge(client)
             trained_by, began = self.given, time.monotonic()
             if self.plan.sabotage:
                 self.steering.sabotage()
@@ -138,6 +140,15 @@ class Simulation:
         )
         if tally.waiting:
             raise Transient(f"{len(tally.waiting)} documents are not queryable yet; see `anabranch dlq ls`")
+
+    async def judge(self, client: AsyncAnabranch) -> None:
+        """People react until the plan's number of reactions came; others come for those who were shown nothing."""
+        for _ in range(ROUNDS):
+            if (missing := self.plan.events - self.given) <= 0:
+                return
+            await self.react(client, people(self.plan, self.asked, missing), label="feedback")
+        if self.given < self.plan.events:
+            raise Transient(f"only {self.given} of {self.plan.events} were shown a passage to judge")
 
     async def react(self, client: AsyncAnabranch, crowd: Sequence[Person], *, label: str) -> None:
         """Everyone asks, looks at one passage, and says whether it fits."""
