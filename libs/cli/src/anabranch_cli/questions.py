@@ -161,7 +161,7 @@ def show_stream(client: Anabranch, question: str, options: dict[str, Any]) -> No
                 console.print()
                 show_guard(event)
             case Finished():
-                console.print()
+                console.print(event.message, markup=False)
                 show_citations(event.citations)
                 console.print(f"  {variant}, {milliseconds(event.timings.total)} ms", style="dim")
 

@@ -154,6 +154,7 @@ def ask_event(message: gateway_service_pb2.AskStreamResponse) -> results.AskEven
             finish_reason=finish_reason(finished.finish_reason),
             cached=finished.cached,
             cost_micros=finished.cost_micros if finished.HasField("cost_micros") else None,
+            message=finished.message,
         )
     return None
 

@@ -230,7 +230,10 @@ class Guard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """Last event of a streamed answer; `cached` and `cost_micros` as in Answer."""
+    """Last event of a streamed answer; `cached` and `cost_micros` as in Answer.
+
+    `message` is what the person asking is told when it was blocked, in the place of the text; else empty.
+    """
 
     usage: Usage
     timings: Timings
@@ -239,6 +242,7 @@ class Finished:
     finish_reason: FinishReason
     cached: bool = False
     cost_micros: int | None = None
+    message: str = ""
 
 
 AskEvent: TypeAlias = Started | Retrieved | Delta | Guard | Finished

@@ -184,6 +184,7 @@ def event_to(event: AskEvent) -> pb.AskStreamResponse:
                     finish_reason=generation.FinishReason.ValueType(event.reason),
                     cached=event.cached,
                     cost_micros=event.cost_micros,
+                    message=event.message,
                 )
             )
 

@@ -470,11 +470,14 @@ class Finished(_message.Message):
     FINISH_REASON_FIELD_NUMBER: _builtins.int
     CACHED_FIELD_NUMBER: _builtins.int
     COST_MICROS_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
     abstained: _builtins.bool
     finish_reason: _generation_service_pb2.FinishReason.ValueType
     cached: _builtins.bool
     """As in AskResponse."""
     cost_micros: _builtins.int
+    message: _builtins.str
+    """After BLOCK: the sentence for the person asking, in the place of the text."""
     @_builtins.property
     def usage(self) -> _generation_service_pb2.Usage: ...
     @_builtins.property
@@ -491,10 +494,11 @@ class Finished(_message.Message):
         finish_reason: _generation_service_pb2.FinishReason.ValueType = ...,
         cached: _builtins.bool = ...,
         cost_micros: _builtins.int | None = ...,
+        message: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "cost_micros", b"cost_micros", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "abstained", b"abstained", "cached", b"cached", "citations", b"citations", "cost_micros", b"cost_micros", "finish_reason", b"finish_reason", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "abstained", b"abstained", "cached", b"cached", "citations", b"citations", "cost_micros", b"cost_micros", "finish_reason", b"finish_reason", "message", b"message", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_micros: _TypeAlias = _typing.Literal["cost_micros"]  # noqa: Y015
     _WhichOneofArgType__cost_micros: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros"]  # noqa: Y015
