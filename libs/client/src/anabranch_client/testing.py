@@ -120,7 +120,9 @@ class FakeGateway(
                 await self.hold.wait()
             if answer.finish_reason == generation.FINISH_REASON_BLOCKED:
                 yield pb.AskStreamResponse(guard=_BLOCK)
-                yield pb.AskStreamResponse(finished=pb.Finished(finish_reason=answer.finish_reason, message=answer.text))
+                yield pb.AskStreamResponse(
+                    finished=pb.Finished(finish_reason=answer.finish_reason, message=answer.text)
+                )
                 return
             hits = [_hit(each) for each in self._of(request.ask.corpus)]
             yield pb.AskStreamResponse(retrieved=pb.Retrieved(search_query=answer.search_query, hits=hits))

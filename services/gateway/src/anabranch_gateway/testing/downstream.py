@@ -215,9 +215,18 @@ class FakeGeneration(generation_grpc.GenerationServiceServicer):
         about = request.history[0].text if request.history else ""
         return generation.CondenseResponse(question=f"{request.question} ({about})", changed=True)
 
-    async def ListBackends(self, request: Any, context: Context) -> Any:  # noqa: N802  the contract's name
-        """Not the gateway's."""
-        raise NotImplementedError
+    async def ListBackends(  # noqa: N802  the contract's name
+        self,
+        request: generation.ListBackendsRequest,  # noqa: ARG002  the contract's signature
+        context: Context,  # noqa: ARG002  as above
+    ) -> generation.ListBackendsResponse:
+        """Rules, and a model."""
+        return generation.ListBackendsResponse(
+            backends=[
+                generation.Backend(name="extractive", models=["rules"]),
+                generation.Backend(name="openai", models=["house-7b"]),
+            ]
+        )
 
 
 class FakeIngestion(ingestion_grpc.IngestionServiceServicer):

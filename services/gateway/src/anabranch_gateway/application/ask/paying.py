@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
-from anabranch_faults import Invalid
+from anabranch_faults import Fault, Invalid
 from anabranch_gateway.application.ask.course import Course
 from anabranch_gateway.application.estimating import Estimator
 from anabranch_gateway.application.metering import Meter
@@ -153,8 +153,14 @@ class Paying:
         await self.purse.settle(reservation, micros=sum(known) if len(known) == len(prices) else None, tokens=tokens)
 
     async def _broken(self, course: Course, texts: Sequence[str]) -> Sequence[ModelCall]:
-        """The call that broke off, with about as many tokens as were read and written until then."""
-        plan: Plan = await self.plans.plan(course.choice.variant.generation)
+        """The call that broke off, with about as many tokens as were read and written until then.
+
+        None where nobody can say now which model it was: the fault that it broke off with is the one to be told.
+        """
+        try:
+            plan: Plan = await self.plans.plan(course.choice.variant.generation)
+        except Fault:
+            return []
         backend, model = plan.models[-1]
         usage = Usage(
             prompt_tokens=sum(map(len, (*texts, *plan.texts))) // CHARACTERS_A_TOKEN,
