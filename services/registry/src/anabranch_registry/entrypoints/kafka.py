@@ -46,11 +46,14 @@ __all__ = ["encoded", "register"]
 log = get_logger()
 
 GROUP: Final = "registry"
+GATHER: Final = timedelta(milliseconds=500)
+"""Nobody waits for the registry while answering, and every answer tells of calls: see `Bus.gather`."""
 _HEADROOM: Final = 4_096
 
 
 def register(bus: Bus, *, trained: TakeTrained, gate: TakeGate, decision: TakeDecision, usage: TakeUsage) -> None:
     """Declares what the registry reads."""
+    bus.gather(GROUP, up_to=GATHER)
 
     @bus.subscriber(topics.TRAINING_CANDIDATE_TRAINED, group=GROUP)
     async def on_trained(records: Batch[CandidateTrained]) -> Outcome[CandidateTrained]:

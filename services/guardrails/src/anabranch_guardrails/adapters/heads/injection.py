@@ -84,7 +84,9 @@ class Injection:
         return best if earlier < self.threshold else 0.0
 
     def _passage(self, subject: Subject) -> Finding:
-        limit = _INGESTED if subject.stage is Stage.INGESTION else LOOKED_AT
+        # A passage that is read whole at either stage is read once: it is known already when it is first retrieved.
+        long = subject.stage is Stage.INGESTION and len(subject.text) > LOOKED_AT
+        limit = _INGESTED if long else LOOKED_AT
         question = asked(subject.question)
         best, which = 0.0, None
         for place, part in enumerate(told_of(subject.text, limit)):
