@@ -121,3 +121,11 @@ def test_a_head_over_other_features_or_of_another_scorer_is_refused() -> None:
 
 def test_the_version_names_the_head() -> None:
     assert configured({}).version.endswith(packaged().version)
+
+
+def test_passages_that_were_read_before_are_judged_alike() -> None:
+    check, passages = configured({}), (Context(text=PASSAGE), Context(text="The river froze in 1709."))
+    asked = Subject(stage=Stage.OUTPUT, text="Hoosick was settled in 1709 by Anna Miller.", contexts=passages)
+    first = check.look(asked)
+    check.prepare(Subject(stage=Stage.OUTPUT, text="", contexts=passages))
+    assert check.look(asked) == first

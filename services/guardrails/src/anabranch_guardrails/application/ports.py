@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from anabranch_guardrails.domain import Finding, Span, Stage, Subject, Verdict
 from anabranch_guardrails.domain.policies import Result
 
-__all__ = ["Anonymiser", "Blocked", "BlockedRecord", "Check", "RemoteCheck", "Restorer", "Telemetry"]
+__all__ = ["Anonymiser", "Blocked", "BlockedRecord", "Check", "Prepares", "RemoteCheck", "Restorer", "Telemetry"]
 
 
 class Check(Protocol):
@@ -29,6 +29,14 @@ class Check(Protocol):
 
     def look(self, subject: Subject) -> Finding:
         """What is found. May raise anything: the caller counts it and does as the policy says."""
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A check that can read passages before there is an answer to hold against them."""
+
+    def prepare(self, subject: Subject) -> None:
+        """Makes the next look with these passages quicker, and changes nothing else."""
 
 
 class RemoteCheck(Protocol):

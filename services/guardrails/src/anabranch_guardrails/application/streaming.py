@@ -31,7 +31,7 @@ from anabranch_faults import Overloaded, TooLarge
 from anabranch_guardrails.application.catalogue import Plan, Step
 from anabranch_guardrails.application.checking import LONGEST, blocked_of
 from anabranch_guardrails.application.policies import Policies, Whose
-from anabranch_guardrails.application.ports import BlockedRecord, Restorer, Telemetry
+from anabranch_guardrails.application.ports import BlockedRecord, Prepares, Restorer, Telemetry
 from anabranch_guardrails.application.running import Runner
 from anabranch_guardrails.domain import Stage, Subject, Verdict
 from anabranch_guardrails.domain.policies import Edit, FailureMode, Result, decide, edits_of, merged
@@ -142,6 +142,7 @@ class CheckAnswers:
             telemetry=self._telemetry,
         )
         arriving = _Arriving(parts)
+        preparing = asyncio.create_task(asyncio.to_thread(_prepare, plan, opened.subject))
         try:
             while not answer.over:
                 came = await arriving.take(answer.due())
@@ -150,6 +151,7 @@ class CheckAnswers:
                 for out in await answer.advance():
                     yield out
         finally:
+            preparing.cancel()
             await arriving.close()
         final = answer.final()
         self._telemetry.decided(Stage.OUTPUT, final.verdict, timedelta(seconds=perf_counter() - began))
@@ -165,6 +167,14 @@ class CheckAnswers:
                 )
             )
         yield final
+
+
+def _prepare(plan: Plan, subject: Subject) -> None:
+    """Has passages read while the answer is still being written. What goes wrong here goes wrong in the look, too."""
+    for step in plan.steps.get(Stage.OUTPUT, ()):
+        if isinstance(step.check, Prepares):
+            with suppress(Exception):
+                step.check.prepare(subject)
 
 
 class _Arriving:

@@ -41,13 +41,7 @@ class Groundedness:
         """1 less how surely it is borne out. Without passages there is nothing to compare with: 0."""
         if subject.abstained or not subject.contexts or not subject.text.strip():
             return Finding(score=0.0, reason="nothing to compare")
-        contexts: list[str] = []
-        left = MOST_HELD
-        for context in subject.contexts:
-            contexts.append(context.text[:left])
-            left -= len(contexts[-1])
-            if left <= 0:
-                break
+        contexts, left = _held(subject)
         found = features(subject.text[:MOST_CHARACTERS], contexts)
         score = 1.0 - self._head.borne_out(found)
         reasons = [f"{found['support']:.2f} of its words"]
@@ -55,6 +49,22 @@ class Groundedness:
         if len(subject.text) > MOST_CHARACTERS or left <= 0:
             reasons.append(f"only {MOST_CHARACTERS} characters against {MOST_HELD} were compared")
         return Finding(score=score, reason="; ".join(reasons))
+
+    def prepare(self, subject: Subject) -> None:
+        """Reads the passages while the answer is still being written; what is read is remembered for a while."""
+        features("ready", _held(subject)[0])
+
+
+def _held(subject: Subject) -> tuple[list[str], int]:
+    """The passages that an answer is compared with, and how many more characters there would be room for."""
+    contexts: list[str] = []
+    left = MOST_HELD
+    for context in subject.contexts:
+        contexts.append(context.text[:left])
+        left -= len(contexts[-1])
+        if left <= 0:
+            break
+    return contexts, left
 
 
 def configured(options: Mapping[str, object]) -> Groundedness:
