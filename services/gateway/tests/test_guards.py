@@ -384,6 +384,7 @@ class TestTheAnswer:
         assert list(written.variables["depth"]["most"]) == [1, 2.5, None, True]
         (opening,) = guarded.downstream.guardrails.stream.requests
         assert opening.response_schema["properties"]["room"]["type"] == "string"
+        assert written.response_schema == opening.response_schema
         assert (await record_of(guarded, answer.answer_id)).variables["tone"] == "dry"
 
     async def test_leaving_ends_the_check_and_the_model(self, guarded: Gateway) -> None:

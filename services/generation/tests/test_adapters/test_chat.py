@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -256,6 +257,14 @@ def test_a_prompt_of_the_registry_that_cannot_be_rendered_is_named() -> None:
     with pytest.raises(Invalid, match="the template of broken@p-00") as caught:
         told(Request(question="Q?", prompt=broken))
     assert caught.value.field == "settings.prompt_ref"
+
+
+def test_a_model_that_is_to_answer_in_json_is_told_the_schema() -> None:
+    schema = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
+    system, user = told(Request(question="Q?", response_schema=schema)).messages
+    assert system.text.endswith(json.dumps(schema))
+    assert "JSON" not in user.text
+    assert "JSON" not in told(Request(question="Q?")).messages[0].text
 
 
 def test_the_canary_stands_in_the_system_prompt_only() -> None:

@@ -66,6 +66,7 @@ class GrpcGenerator:
         variables: Mapping[str, object],
         canary: str = "",
         mark_passages: bool = False,
+        response_schema: Mapping[str, object] | None = None,
     ) -> AsyncGenerator[GenerateEvent, None]:
         """See the port."""
         request = pb.GenerateRequest(
@@ -75,6 +76,7 @@ class GrpcGenerator:
             history=_turns(history),
             canary=canary,
             mark_passages=mark_passages,
+            response_schema=None if response_schema is None else struct_of(response_schema),
         )
         if variables:
             request.variables.CopyFrom(struct_of(variables))

@@ -81,10 +81,12 @@ class Generator(Protocol):
         variables: Mapping[str, object],
         canary: str = "",
         mark_passages: bool = False,
+        response_schema: Mapping[str, object] | None = None,
     ) -> AsyncGenerator[GenerateEvent, None]:
         """Deltas and citations, then one Generated. Closing it stops the work. `max_tokens` above 0 is a cap.
 
-        A `canary` is put into the system prompt; with `mark_passages` all that others wrote is marked as data.
+        A `canary` is put into the system prompt; with `mark_passages` all that others wrote is marked as data; with a
+        `response_schema` models are told to answer with JSON of it.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -64,9 +65,19 @@ def answer_messages(request: Request, passages: Sequence[Passage], history: Sequ
     except Invalid as fault:
         raise _named(fault, request) from fault
     return Told(
-        messages=(Message("system", rendered.system), Message("user", rendered.user)),
+        messages=(Message("system", rendered.system + _as_json(request)), Message("user", rendered.user)),
         marker=rendered.marker,
         version=prompt.prompt_version,
+    )
+
+
+def _as_json(request: Request) -> str:
+    if request.response_schema is None:
+        return ""
+    schema = json.dumps(request.response_schema, ensure_ascii=False)
+    return (
+        "\nIn the place of sentences, answer with one JSON document that satisfies this JSON schema, and with nothing "
+        f"else: no passage numbers, no explanation.\n{schema}"
     )
 
 

@@ -176,7 +176,8 @@ class Request:
     """One question with what was found for it, best first. Raises Invalid with the field at fault.
 
     `prompt` is the registry's, where the settings name one; `canary` must never show up in the answer; with
-    `mark_passages` whatever comes from outside is marked as data throughout.
+    `mark_passages` whatever comes from outside is marked as data throughout. With a `response_schema` the answer is to
+    be JSON that satisfies it.
     """
 
     question: str
@@ -186,6 +187,7 @@ class Request:
     variables: Mapping[str, object] = field(default_factory=dict)
     canary: str = ""
     mark_passages: bool = False
+    response_schema: Mapping[str, object] | None = None
     prompt: PromptTemplate | None = None
 
     def __post_init__(self) -> None:

@@ -49,6 +49,7 @@ def request_from(message: pb.GenerateRequest) -> Request:
         variables=struct_from(message.variables),
         canary=message.canary,
         mark_passages=message.mark_passages,
+        response_schema=struct_from(message.response_schema) if message.HasField("response_schema") else None,
     )
 
 

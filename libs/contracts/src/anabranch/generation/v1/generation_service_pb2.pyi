@@ -240,6 +240,7 @@ class GenerateRequest(_message.Message):
     VARIABLES_FIELD_NUMBER: _builtins.int
     CANARY_FIELD_NUMBER: _builtins.int
     MARK_PASSAGES_FIELD_NUMBER: _builtins.int
+    RESPONSE_SCHEMA_FIELD_NUMBER: _builtins.int
     question: _builtins.str
     canary: _builtins.str
     """Is put into the system prompt, and must never show up in the answer; empty: none."""
@@ -255,6 +256,10 @@ class GenerateRequest(_message.Message):
     def variables(self) -> _struct_pb2.Struct:
         """The app's own variables of the prompt."""
 
+    @_builtins.property
+    def response_schema(self) -> _struct_pb2.Struct:
+        """Models are told to answer with JSON of this schema; unset: text."""
+
     def __init__(
         self,
         *,
@@ -265,10 +270,11 @@ class GenerateRequest(_message.Message):
         variables: _struct_pb2.Struct | None = ...,
         canary: _builtins.str = ...,
         mark_passages: _builtins.bool = ...,
+        response_schema: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings", "variables", b"variables"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["response_schema", b"response_schema", "settings", b"settings", "variables", b"variables"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "history", b"history", "mark_passages", b"mark_passages", "passages", b"passages", "question", b"question", "settings", b"settings", "variables", b"variables"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "history", b"history", "mark_passages", b"mark_passages", "passages", b"passages", "question", b"question", "response_schema", b"response_schema", "settings", b"settings", "variables", b"variables"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

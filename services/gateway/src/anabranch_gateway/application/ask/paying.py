@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -61,6 +62,7 @@ class Paying:
             course.model_query,
             *(turn.text for turn in course.model_history),
             *(_read(passage) for passage in course.model_passages),
+            json.dumps(course.question.response_schema or "", ensure_ascii=False),
         )
         reservation = await self._reserved(course, "answer", texts, most=0)
         async with self._settled(reservation) as made:

@@ -50,6 +50,7 @@ class Writing:
             variables=course.question.variables,
             canary=course.canary,
             mark_passages=course.mark_passages,
+            response_schema=course.question.response_schema,
         )
         try:
             async with aclosing(events):
