@@ -8,9 +8,6 @@ from anabranch_guardrails.adapters.catalogue import catalogue
 from anabranch_guardrails.application.ports import Check
 from anabranch_guardrails.entrypoints import terminal
 
-TURN = 0.0005
-"""Seconds that a thread computes before another one's turn."""
-
 
 def personal_data() -> tuple[Check, Mapping[str, str]]:
     """The check for what has a form of its own, and what suites call its kinds."""
@@ -34,6 +31,4 @@ if __name__ == "__main__":
     from anabranch_guardrails.settings import Settings
     from anabranch_runtime import serve
 
-    # Checks run in threads, and calls are answered between them: neither is to wait for 5 ms, Python's usual turn.
-    sys.setswitchinterval(TURN)
     serve(build, Settings)
