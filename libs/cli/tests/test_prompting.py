@@ -31,9 +31,9 @@ from anabranch.upstream.v1 import feedback_pb2 as upstream
 from anabranch_cli import optimising, prompting, replaying
 from anabranch_cli.__main__ import run
 from anabranch_cli.output import DONE, FAILED
-from anabranch_cli.templates import template_of
 from anabranch_faults import NotFound
 from anabranch_prompts import content_address
+from anabranch_prompts.messages import template_of
 
 WRITTEN = {
     "name": "support.answer",

@@ -19,9 +19,9 @@ from anabranch_cli.internal import author, calls, document, moment
 from anabranch_cli.optimising import optimise
 from anabranch_cli.output import DONE, FAILED, console, emit, json_option
 from anabranch_cli.replaying import replay
-from anabranch_cli.templates import template_of
 from anabranch_faults import Invalid
 from anabranch_prompts import check
+from anabranch_prompts.messages import template_of
 
 _PAGE: Final = 100
 _MEASURED_ELSEWHERE: Final = ("prompt_version", "description")

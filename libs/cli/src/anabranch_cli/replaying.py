@@ -27,11 +27,11 @@ from anabranch_cli.connection import Platform, data_option, platform
 from anabranch_cli.internal import LARGE, calls
 from anabranch_cli.money import moment_before
 from anabranch_cli.output import DONE, FAILED, console, emit, json_option, progress
-from anabranch_cli.templates import template_of
 from anabranch_client.errors import fault_from
 from anabranch_faults import Fault, Invalid, NotFound
 from anabranch_grounding import groundedness, relevance
 from anabranch_prompts import PromptTemplate, Rendered, render
+from anabranch_prompts.messages import template_of
 
 PAGE: Final = 200
 SECONDS: Final = 120.0

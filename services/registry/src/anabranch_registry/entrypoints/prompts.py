@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
@@ -10,7 +11,8 @@ from google.protobuf.struct_pb2 import Struct
 from anabranch.registry.v1 import prompt_service_pb2 as pb
 from anabranch.registry.v1 import prompts_pb2 as prompts
 from anabranch_faults import Invalid
-from anabranch_prompts import ModelPrompt, PromptTemplate, PromptTest, TestResult
+from anabranch_prompts import PromptTemplate, TestResult
+from anabranch_prompts.messages import template_of
 from anabranch_registry.domain.content import plain
 from anabranch_registry.domain.prompts import PromptLabel
 
@@ -19,32 +21,7 @@ __all__ = ["label_message", "prompt_from", "prompt_message", "tried_message"]
 
 def prompt_from(message: prompts.PromptTemplate) -> PromptTemplate:
     """Return the prompt as it came, unchecked; what is included is for the registry to say."""
-    return PromptTemplate(
-        name=message.name,
-        prompt_version=message.prompt_version,
-        description=message.description,
-        system=message.system,
-        template=message.template,
-        variables=_values(message.variables, "prompt.variables"),
-        temperature=message.temperature,
-        max_tokens=message.max_tokens,
-        stop=tuple(message.stop),
-        models=tuple(
-            ModelPrompt(models=one.models, system=one.system, template=one.template) for one in message.models
-        ),
-        includes=dict(message.includes),
-        tests=tuple(
-            PromptTest(
-                name=one.name,
-                variables=_values(one.variables, f"prompt.tests[{index}].variables"),
-                contains=tuple(one.contains),
-                lacks=tuple(one.lacks),
-                matches=tuple(one.matches),
-                model=one.model,
-            )
-            for index, one in enumerate(message.tests)
-        ),
-    )
+    return replace(template_of(message, read=_values), included={})
 
 
 def prompt_message(prompt: PromptTemplate, *, included: bool = True) -> prompts.PromptTemplate:
