@@ -13,6 +13,7 @@ from anabranch_bus.bus import Bus
 from anabranch_bus.dead_letters import Cause, DeadLetter
 from anabranch_bus.events import Encoded, Event, derived_id, new_id
 from anabranch_bus.memory import MemoryBus
+from anabranch_bus.outgoing import Outgoing
 from anabranch_bus.policy import Backoff, Policy
 from anabranch_bus.records import Batch, Outcome, Raw, Record, Unreadable
 
@@ -37,6 +38,7 @@ __all__ = [
     "MemoryBus",
     "Morgue",
     "Outcome",
+    "Outgoing",
     "Policy",
     "Raw",
     "Record",

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, cast
@@ -18,8 +14,7 @@ from anabranch.gateway.v1 import events_pb2 as pb
 from anabranch.generation.v1 import generation_service_pb2 as generation
 from anabranch.guardrails.v1 import events_pb2 as guardrails
 from anabranch.retrieval.v1 import retrieval_service_pb2 as retrieval
-from anabranch_bus import Bus, Encoded, Event
-from anabranch_faults import Fault, Transient
+from anabranch_bus import Bus, Encoded, Event, Outgoing
 from anabranch_gateway.adapters.structs import struct_of
 from anabranch_gateway.domain.answers import Served, Timings
 from anabranch_observability import counter, gauge, get_logger, histogram, traceparent
@@ -28,8 +23,6 @@ from anabranch_observability.names import gateway as names
 log = get_logger()
 
 BATCH: Final = 64
-FIRST_WAIT: Final = timedelta(milliseconds=100)
-LONGEST_WAIT: Final = timedelta(seconds=5)
 # What the broker adds around a value must still fit the topic's limit.
 ENVELOPE_BYTES: Final = 64 * 1024
 
@@ -58,96 +51,44 @@ class BusAnswerRecord:
         linger: timedelta = timedelta(milliseconds=100),
     ) -> None:
         """Takes the bus and the bounds."""
-        self._bus = bus
-        self._capacity = capacity
-        self._patience = patience.total_seconds()
-        self._linger = linger.total_seconds()
-        self._queue: deque[_Waiting] = deque()
-        self._in_hand = 0
-        self._changed = asyncio.Event()
-        self._room = asyncio.Event()
-        self._enough = asyncio.Event()
+        self._patience = patience
+        self._waiting = Outgoing(
+            bus.publish_encoded, encode=_encoded, watcher=_Watcher(), capacity=capacity, batch=BATCH, linger=linger
+        )
 
     @property
     def waiting(self) -> int:
         """How many records are not yet acknowledged."""
-        return len(self._queue) + self._in_hand
+        return self._waiting.waiting
 
     async def add(self, served: Served) -> None:
         """See the port."""
         _measure(served)
-        if self.waiting >= self._capacity and not await self._made_room():
-            _lost("full", 1)
+        record = [_Waiting(served, traceparent())]
+        if self._waiting.add(record):
             return
-        self._queue.append(_Waiting(served, traceparent()))
-        gauge(names.ANSWERS_WAITING).set(self.waiting)
-        self._changed.set()
-        if len(self._queue) >= min(BATCH, self._capacity):
-            self._enough.set()
+        await self._waiting.moved(self._patience)
+        if not self._waiting.add(record):
+            _lost("full", 1)
 
     async def run(self) -> None:
         """Publishes what comes in, until it is cancelled."""
-        while True:
-            await self._changed.wait()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._linger):
-                    await self._enough.wait()
-            self._changed.clear()
-            self._enough.clear()
-            await self._publish_all()
+        await self._waiting.run()
 
     async def flush(self, limit: timedelta) -> None:
         """Waits until `run` has published everything; what cannot go within `limit` is given up and counted."""
-        self._linger = 0.0
-        self._enough.set()
-        try:
-            async with asyncio.timeout(limit.total_seconds()):
-                while self.waiting:
-                    self._room.clear()
-                    await self._room.wait()
-        except TimeoutError:
-            _lost("stopped", self.waiting)
-            self._queue.clear()
+        await self._waiting.flush(limit)
 
-    async def _made_room(self) -> bool:
-        self._room.clear()
-        try:
-            async with asyncio.timeout(self._patience):
-                await self._room.wait()
-        except TimeoutError:
-            return False
-        return self.waiting < self._capacity
 
-    async def _publish_all(self) -> None:
-        while self._queue:
-            batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
-            self._in_hand = len(batch)
-            try:
-                await self._publish([each for each in map(_encoded, batch) if each is not None])
-            finally:
-                self._in_hand = 0
-                gauge(names.ANSWERS_WAITING).set(self.waiting)
-                self._room.set()
+class _Watcher:
+    def lost(self, reason: str, items: Sequence[_Waiting], *, problem: str = "") -> None:
+        _lost(reason, len(items), problem=problem)
 
-    async def _publish(self, encoded: Sequence[Encoded]) -> None:
-        wait = FIRST_WAIT
-        while encoded:
-            try:
-                await self._bus.publish_encoded(encoded)
-            except Transient as fault:
-                log.warning(names.Log.RECORDS_DELAYED, records=self.waiting, problem=str(fault))
-                await asyncio.sleep(wait.total_seconds() * random.uniform(0.5, 1.0))  # noqa: S311  jitter, no secret
-                wait = min(wait * 2, LONGEST_WAIT)
-            except Fault as fault:
-                # One of them can never be published; the others must not be lost with it.
-                if len(encoded) == 1:
-                    _lost("refused", 1, problem=str(fault))
-                    return
-                for each in encoded:
-                    await self._publish([each])
-                return
-            else:
-                return
+    def delayed(self, waiting: int, *, problem: str) -> None:
+        log.warning(names.Log.RECORDS_DELAYED, records=waiting, problem=problem)
+
+    def held(self, waiting: int) -> None:
+        gauge(names.ANSWERS_WAITING).set(waiting)
 
 
 def _measure(served: Served) -> None:
