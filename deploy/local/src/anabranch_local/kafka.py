@@ -9,18 +9,17 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from anabranch_local.jars import kafka_classpath
 from anabranch_local.java import find_java
-from anabranch_local.probes import reason_unready
 from anabranch_local.process import Process, StartError, await_ready, free_port, port_is_free, tail
+from anabranch_local.server import Server
 
 _TRIES = 3
 
 
-class KafkaServer:
+class KafkaServer(Server):
     """A broker with its data in one folder; stops and starts again there, on the same port.
 
     It is killed when this process dies. Topics are never created by use. Not thread-safe.
@@ -32,6 +31,8 @@ class KafkaServer:
         logs: Folder of `kafka.log` and of what Java itself prints; the data folder when None.
         progress: Told in a phrase what takes long.
     """
+
+    stops_within = timedelta(seconds=20)
 
     def __init__(
         self,
@@ -50,7 +51,6 @@ class KafkaServer:
         self._fixed_port = port != 0
         self._heap = heap
         self._progress = progress
-        self._process: Process | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -116,31 +116,6 @@ class KafkaServer:
                 self._fixed_port = True  # clients know it now
                 return self
         raise AssertionError("unreachable")
-
-    def answers(self) -> bool:
-        """Whether the broker serves requests now. Blocks for a second at most."""
-        return reason_unready(self.probe) is None
-
-    def stop(self, *, grace: timedelta = timedelta(seconds=20)) -> None:
-        """Stop cleanly, or by force after `grace`. Does nothing when it does not run."""
-        if self._process is not None:
-            self._process.stop(grace=grace)
-
-    def kill(self) -> None:
-        """End it at once, as a crash would."""
-        if self._process is not None:
-            self._process.kill()
-
-    def __enter__(self) -> Self:
-        """Start."""
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop."""
-        self.stop()
 
     def _java(self) -> list[str]:
         log4j = Path(__file__).with_name("log4j2.properties")

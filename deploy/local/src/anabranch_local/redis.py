@@ -9,11 +9,10 @@ from contextlib import suppress
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
-from anabranch_local.probes import reason_unready
 from anabranch_local.process import Process, StartError, await_ready, free_port, port_is_free
+from anabranch_local.server import Server
 
 _TRIES = 3
 _NAMES = ("redis-server", "valkey-server")
@@ -37,7 +36,7 @@ def redis_program() -> Path:
     )
 
 
-class RedisServer:
+class RedisServer(Server):
     """A Redis with its data in one folder; stops and starts again there, at the same address.
 
     It is killed when this process dies. It listens on loopback, or on a unix socket only, and asks for a password, that
@@ -51,6 +50,8 @@ class RedisServer:
         cluster: As a node of a cluster, which still has to be given its slots.
         log: File for its output; `redis.log` in the data folder when None.
     """
+
+    stops_within = timedelta(seconds=10)
 
     def __init__(
         self,
@@ -71,7 +72,6 @@ class RedisServer:
         self._durable = durable
         self._cluster = cluster
         self._fixed_port = port != 0
-        self._process: Process | None = None
 
     @property
     def password_file(self) -> Path:
@@ -127,30 +127,6 @@ class RedisServer:
                 self._fixed_port = True  # clients know it now
                 return self
         raise AssertionError("unreachable")
-
-    def answers(self) -> bool:
-        """Whether it does. Blocks for a second at most."""
-        return reason_unready(self.probe) is None
-
-    def stop(self, *, grace: timedelta = timedelta(seconds=10)) -> None:
-        """Stop cleanly, or by force after `grace`. Does nothing when it does not run."""
-        if self._process is not None:
-            self._process.stop(grace=grace)
-
-    def kill(self) -> None:
-        """End it at once, as a crash would."""
-        if self._process is not None:
-            self._process.kill()
-
-    def __enter__(self) -> Self:
-        """Start."""
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop."""
-        self.stop()
 
     def _configuration(self) -> Path:
         # A file: a password on a command line is everyone's to read.

@@ -6,12 +6,11 @@ import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from anabranch_local.golang import installed
-from anabranch_local.probes import reason_unready
 from anabranch_local.process import Process, StartError, await_ready, free_port, port_is_free
+from anabranch_local.server import Server
 
 VERSION = "1.39.0"
 _PACKAGE = "github.com/weaviate/weaviate/cmd/weaviate-server"
@@ -24,7 +23,7 @@ def weaviate_program(*, progress: Callable[[str], None] = lambda _: None) -> Pat
     return installed(_PACKAGE, f"v{VERSION}", go_version=_GO, progress=progress)
 
 
-class WeaviateServer:
+class WeaviateServer(Server):
     """A single-node Weaviate with its data in one folder; stops and starts again there, on the same ports.
 
     It is killed when this process dies. REST listens on loopback only. Weaviate offers no such choice for its gRPC and
@@ -38,6 +37,8 @@ class WeaviateServer:
         log: File for its output; `weaviate.log` in the data folder when None.
         progress: Told in a phrase what takes long.
     """
+
+    stops_within = timedelta(seconds=30)
 
     def __init__(
         self,
@@ -58,7 +59,6 @@ class WeaviateServer:
         self._api_key = api_key
         self._progress = progress
         self._fixed_ports = http_port != 0
-        self._process: Process | None = None
 
     @property
     def http(self) -> str:
@@ -117,30 +117,6 @@ class WeaviateServer:
                 self._fixed_ports = True  # clients know them now
                 return self
         raise AssertionError("unreachable")
-
-    def answers(self) -> bool:
-        """Whether it says it is ready. Blocks for a second at most."""
-        return reason_unready(self.probe) is None
-
-    def stop(self, *, grace: timedelta = timedelta(seconds=30)) -> None:
-        """Stop cleanly, or by force after `grace`. Does nothing when it does not run."""
-        if self._process is not None:
-            self._process.stop(grace=grace)
-
-    def kill(self) -> None:
-        """End it at once, as a crash would."""
-        if self._process is not None:
-            self._process.kill()
-
-    def __enter__(self) -> Self:
-        """Start."""
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop."""
-        self.stop()
 
     def _environment(self) -> dict[str, str]:
         env = {
