@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from pydantic import TypeAdapter
 from sqlalchemy import Row, insert, select, text, update
@@ -16,38 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from anabranch_registry.adapters.tables import CHANGES, ENTRIES, LINKS, ROUTING_CHANGES, ROUTINGS, VARIANTS
 from anabranch_registry.application.ports import K, Listing, Thing, Told, listed_under
 from anabranch_registry.domain import Change, Routing, Share, Variant
-from anabranch_registry.domain.artifacts import Dataset, Gate, Model
-from anabranch_registry.domain.candidates import Candidate
-from anabranch_registry.domain.experiments import Experiment
-from anabranch_registry.domain.guards import Attachment, GuardPolicy
-from anabranch_registry.domain.notes import Label, Link, Note
-from anabranch_registry.domain.policies import Loop
-from anabranch_registry.domain.prompts import PromptLabel, PromptMove, StoredPrompt
-from anabranch_registry.domain.spending import Price, Quota
+from anabranch_registry.domain.notes import Link, Note
 from anabranch_store import Database, Encoded, Inbox, Outbox
 
 __all__ = ["SqlBooks", "SqlLedger"]
 
 _GROUP: Final = "registry"
-_FORMS: Final[dict[type[Any], TypeAdapter[Any]]] = {
-    kind: TypeAdapter(kind)
-    for kind in (
-        Model,
-        Dataset,
-        Gate,
-        Candidate,
-        Experiment,
-        Loop,
-        Label,
-        GuardPolicy,
-        Attachment,
-        StoredPrompt,
-        PromptLabel,
-        PromptMove,
-        Quota,
-        Price,
-    )
-}
+_FORMS: Final[dict[type[Any], TypeAdapter[Any]]] = {kind: TypeAdapter(kind) for kind in get_args(Thing)}
 _LOCK: Final = "select pg_advisory_xact_lock(hashtext(current_schema() || '.ledger'))"
 
 

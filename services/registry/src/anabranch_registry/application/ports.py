@@ -25,42 +25,8 @@ Clock = Callable[[], datetime]
 
 Governed: TypeAlias = GuardPolicy | Attachment | StoredPrompt | PromptLabel | PromptMove | Quota | Price
 Thing: TypeAlias = Model | Dataset | Gate | Candidate | Experiment | Loop | Label | Governed
-T = TypeVar(
-    "T",
-    Model,
-    Dataset,
-    Gate,
-    Candidate,
-    Experiment,
-    Loop,
-    Label,
-    GuardPolicy,
-    Attachment,
-    StoredPrompt,
-    PromptLabel,
-    PromptMove,
-    Quota,
-    Price,
-    Variant,
-    Note,
-)
-K = TypeVar(
-    "K",
-    Model,
-    Dataset,
-    Gate,
-    Candidate,
-    Experiment,
-    Loop,
-    Label,
-    GuardPolicy,
-    Attachment,
-    StoredPrompt,
-    PromptLabel,
-    PromptMove,
-    Quota,
-    Price,
-)
+T = TypeVar("T", bound="Thing | Variant | Note")
+K = TypeVar("K", bound=Thing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
